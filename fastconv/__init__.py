@@ -1,0 +1,36 @@
+"""fastconv: 2-d convolution from scratch, forward and backward, on exchangeable backends."""
+
+from __future__ import annotations
+
+from .errors import (
+    ArgumentError,
+    BackendUnavailableError,
+    DtypeError,
+    FastconvError,
+    OutOfMemoryError,
+    UnknownBackendError,
+    UnsupportedError,
+)
+from .functional import conv2d
+from .modules import Conv2d, swap_convs
+from .registry import BackendInfo, backends, current_backend, use_backend
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "BackendInfo",
+    "BackendUnavailableError",
+    "Conv2d",
+    "DtypeError",
+    "FastconvError",
+    "OutOfMemoryError",
+    "UnknownBackendError",
+    "UnsupportedError",
+    "__version__",
+    "backends",
+    "conv2d",
+    "current_backend",
+    "swap_convs",
+    "use_backend",
+]

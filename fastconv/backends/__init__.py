@@ -1,0 +1,1 @@
+"""One module per backend; base.py says what a backend is."""

@@ -1,0 +1,202 @@
+"""ConvGeometry: all shape arithmetic and argument checks of a 2-d convolution.
+
+    y[n, o, i, j] = b[o] + sum_{c, u, v}  w[o, c, u, v] * x[n, c', i*s_h + u*d_h - p_top,
+                                                                  j*s_w + v*d_w - p_left]
+
+with c' = c plus the first channel of o's group, and x = 0 outside the picture.  Shapes:
+
+    x  (n, c_in, h, w)        w  (c_out, c_in/groups, kh, kw)
+    b  (c_out,)               y  (n, c_out, out_h, out_w)
+
+Every backend receives one ConvGeometry and does no shape arithmetic of its own;
+`csrc/geometry.h` mirrors the fields.  Padding is kept per side because `padding='same'` with
+an even kernel pads one more row at the bottom and one more column at the right.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from .errors import ArgumentError, DtypeError
+
+IntOrPair = int | Sequence[int]
+PADDING_WORDS = ("valid", "same")
+
+
+@dataclass(frozen=True, slots=True)
+class ConvGeometry:
+    """The sizes of one convolution, already checked."""
+
+    n: int
+    c_in: int
+    h: int
+    w: int
+    c_out: int
+    kh: int
+    kw: int
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]  # top, bottom, left, right
+    dilation: tuple[int, int]
+    groups: int
+    out_h: int
+    out_w: int
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        return (self.n, self.c_in, self.h, self.w)
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        return (self.c_out, self.c_in // self.groups, self.kh, self.kw)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        return (self.n, self.c_out, self.out_h, self.out_w)
+
+    @property
+    def padded_shape(self) -> tuple[int, int, int, int]:
+        top, bottom, left, right = self.padding
+        return (self.n, self.c_in, top + self.h + bottom, left + self.w + right)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether both sides are padded alike, as torch's own `padding=(h, w)` can say."""
+        top, bottom, left, right = self.padding
+        return top == bottom and left == right
+
+    @property
+    def reduction(self) -> int:
+        """How many products are added up in one output element."""
+        return (self.c_in // self.groups) * self.kh * self.kw
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of the direct convolution, forward."""
+        return 2 * self.n * self.c_out * self.out_h * self.out_w * self.reduction
+
+
+def as_pair(value: IntOrPair, name: str, least: int) -> tuple[int, int]:
+    """`value` as (vertical, horizontal), each an integer >= `least`."""
+    items = value if isinstance(value, (list, tuple)) else (value,)
+    if len(items) not in (1, 2):
+        raise ArgumentError(f"conv2d: {name} expects an int or a pair, got {value!r}")
+    numbers = tuple(_as_int(item, name, value) for item in items)
+    if min(numbers) < least:
+        kind = "non-negative" if least == 0 else "positive"
+        raise ArgumentError(f"conv2d: {name} expects {kind} integers, got {value!r}")
+    return (numbers[0], numbers[-1])
+
+
+def _as_int(item: object, name: str, value: object) -> int:
+    if not isinstance(item, bool):
+        try:
+            return operator.index(item)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise DtypeError(
+        f"conv2d: {name} expects an int or a pair of ints, got {value!r} ({type(item).__name__})"
+    )
+
+
+def geometry_of(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: IntOrPair = 1,
+    padding: IntOrPair | str = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> ConvGeometry:
+    """Check the arguments of a batched conv2d and work out its geometry."""
+    strides = as_pair(stride, "stride", 1)
+    dilations = as_pair(dilation, "dilation", 1)
+    group_count = as_pair(groups, "groups", 1)[0]
+    pads = padding if isinstance(padding, str) else as_pair(padding, "padding", 0)
+    # A network asks for the same few geometries at every step.  torch.compile asks once.
+    check = _checked if torch.compiler.is_compiling() else _checked_before
+    return check(tuple(input_shape), tuple(weight_shape), strides, pads, dilations, group_count)
+
+
+def _checked(
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: tuple[int, int],
+    padding: tuple[int, int] | str,
+    dilation: tuple[int, int],
+    groups: int,
+) -> ConvGeometry:
+    n, c_in, h, w, c_out, kh, kw = _checked_sizes(input_shape, weight_shape, groups)
+    top, bottom, left, right = _padding_per_side(padding, (kh, kw), stride, dilation)
+    out_h = _output_size("height", h, kh, top + bottom, stride[0], dilation[0])
+    out_w = _output_size("width", w, kw, left + right, stride[1], dilation[1])
+    pads = (top, bottom, left, right)
+    return ConvGeometry(n, c_in, h, w, c_out, kh, kw, stride, pads, dilation, groups, out_h, out_w)
+
+
+_checked_before = lru_cache(maxsize=1024)(_checked)
+
+
+def _checked_sizes(
+    input_shape: tuple[int, ...], weight_shape: tuple[int, ...], groups: int
+) -> tuple[int, int, int, int, int, int, int]:
+    if len(weight_shape) != 4:
+        raise ArgumentError(
+            "conv2d: weight expects 4 dimensions (C_out, C_in/groups, kH, kW), "
+            f"got shape {weight_shape}"
+        )
+    if len(input_shape) != 4:
+        raise ArgumentError(
+            "conv2d: input expects 4 dimensions (N, C_in, H, W) or 3 unbatched, "
+            f"got shape {input_shape}"
+        )
+    n, c_in, h, w = input_shape
+    c_out, c_in_per_group, kh, kw = weight_shape
+    if min(c_out, kh, kw) < 1:
+        raise ArgumentError(f"conv2d: weight expects C_out, kH, kW >= 1, got shape {weight_shape}")
+    if min(h, w) < 1:
+        raise ArgumentError(f"conv2d: input expects H and W >= 1, got shape {input_shape}")
+    if c_out % groups:
+        raise ArgumentError(
+            f"conv2d: groups must divide weight's C_out, got groups={groups}, C_out={c_out}"
+        )
+    if c_in != c_in_per_group * groups:
+        raise ArgumentError(
+            f"conv2d: weight of shape {weight_shape} expects C_in/groups = {c_in_per_group} "
+            f"channels, input of shape {input_shape} gives {c_in}/{groups}"
+        )
+    return n, c_in, h, w, c_out, kh, kw
+
+
+def _padding_per_side(
+    padding: tuple[int, int] | str,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int, int, int]:
+    if isinstance(padding, tuple):
+        return (padding[0], padding[0], padding[1], padding[1])
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding != "same":
+        raise ArgumentError(
+            "conv2d: padding expects an int, a pair or one of "
+            f"{', '.join(map(repr, PADDING_WORDS))}, got {padding!r}"
+        )
+    if stride != (1, 1):
+        raise ArgumentError(f"conv2d: padding='same' expects stride 1, got stride={stride}")
+    total_h, total_w = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+    return (total_h // 2, total_h - total_h // 2, total_w // 2, total_w - total_w // 2)
+
+
+def _output_size(axis: str, size: int, kernel: int, pad: int, stride: int, dilation: int) -> int:
+    reach = dilation * (kernel - 1) + 1
+    if reach > size + pad:
+        raise ArgumentError(
+            f"conv2d: kernel's {axis} ({kernel}, dilation {dilation}: reach {reach}) is larger "
+            f"than the padded input's ({size} + {pad} padding)"
+        )
+    return (size + pad - reach) // stride + 1

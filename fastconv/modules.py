@@ -1,0 +1,68 @@
+"""Conv2d, a torch.nn.Conv2d that computes with fastconv, and swap_convs, which puts it in place."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .functional import conv2d
+from .geometry import IntOrPair
+from .registry import AUTO, known, load
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d` on a backend of your choice: same arguments, same state_dict.
+
+    `backend` may be given to the constructor or set later; None leaves it to `use_backend`.
+    """
+
+    backend: str | None = None
+
+    def __init__(self, *arguments: Any, backend: str | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.backend = _available(backend)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        padding: IntOrPair | str = self.padding
+        if self.padding_mode != "zeros":  # written out first, as torch does
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            padding = 0
+        return conv2d(
+            input,
+            weight,
+            bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        backend = "" if self.backend is None else f", backend={self.backend!r}"
+        return super().extra_repr() + backend
+
+
+def swap_convs(model: Model, backend: str | None = None) -> Model:
+    """Let every Conv2d in `model` compute on `backend`; returns the same model.
+
+    The modules stay the objects they are, so parameters, hooks, optimisers and state_dicts are
+    untouched.  Subclasses with a forward of their own are left alone.  `backend='torch'` brings
+    the original computation back.
+    """
+    _available(backend)
+    for module in model.modules():
+        if type(module) in (nn.Conv2d, Conv2d):
+            module.__class__ = Conv2d  # keeps the object: whoever holds it, holds the swapped one
+            module.backend = backend  # type: ignore[assignment]
+    return model
+
+
+def _available(backend: str | None) -> str | None:
+    if backend is not None and known(backend) != AUTO:
+        load(backend)
+    return backend

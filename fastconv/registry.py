@@ -1,0 +1,198 @@
+"""The table of backends, which one is in force, and why one is missing.
+
+The rows stand in the order in which `auto` tries them.  A backend is imported when it is first
+asked for.  A backend that the user names (by argument, `use_backend` or FASTCONV_BACKEND) is
+never replaced by another: if it cannot run, the error says why and how to get it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from .backends.base import FLOATS, HALVES, Backend
+from .errors import BackendUnavailableError, DtypeError, UnknownBackendError, did_you_mean
+
+AUTO = "auto"
+ENVIRONMENT_VARIABLE = "FASTCONV_BACKEND"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backend: where it lives, what it is, and what to do when it is missing."""
+
+    name: str
+    module: str
+    about: str
+    remedy: str
+
+
+ROWS = (
+    Row(
+        "native",
+        "fastconv.backends.native",
+        "C++ extension, own kernels chosen for this processor",
+        "build it with `pip install .` in the project's folder (it needs a C++17 compiler)",
+    ),
+    Row(
+        "torch",
+        "fastconv.backends.torch",
+        "torch.nn.functional.conv2d, the yardstick",
+        "install torch",
+    ),
+    Row(
+        "numba",
+        "fastconv.backends.numba",
+        "NumPy arrays, JIT-compiled im2col and a matrix product",
+        "`pip install numba`",
+    ),
+    Row(
+        "naive",
+        "fastconv.backends.naive",
+        "NumPy loops, the specification",
+        "`pip install numpy`",
+    ),
+)
+TABLE = {row.name: row for row in ROWS}
+CHOICES = (AUTO, *TABLE)
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """A line of `fastconv.backends()`."""
+
+    name: str
+    about: str
+    available: bool
+    reason: str  # why it is missing; empty when it is there
+    devices: tuple[str, ...] = ()
+    dtypes: tuple[torch.dtype, ...] = ()
+
+
+def backends() -> dict[str, BackendInfo]:
+    """Every backend by name, in the order of `auto`, with the reason where one is missing."""
+    return {row.name: _info(row) for row in ROWS}
+
+
+def _info(row: Row) -> BackendInfo:
+    try:
+        module = load(row.name)
+    except BackendUnavailableError as error:
+        return BackendInfo(row.name, row.about, False, str(error))
+    devices, dtypes = sorted(module.DEVICES), sorted(module.DTYPES, key=str)
+    return BackendInfo(row.name, row.about, True, "", tuple(devices), tuple(dtypes))
+
+
+_loaded: dict[str, Backend] = {}
+
+
+def load(name: str) -> Backend:
+    """The module of a backend, or BackendUnavailableError with the reason and the remedy."""
+    if name in _loaded:
+        return _loaded[name]
+    row = TABLE[known(name)]
+    try:
+        module: Any = importlib.import_module(row.module)
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"backend '{name}' is not available: {error}; to get it: {row.remedy}"
+        ) from error
+    _loaded[name] = module
+    return module
+
+
+def known(name: str) -> str:
+    """`name` if it is a backend or 'auto', else UnknownBackendError with a hint."""
+    if name not in CHOICES:
+        raise UnknownBackendError(f"unknown backend {name!r}: {did_you_mean(str(name), CHOICES)}")
+    return name
+
+
+_in_force: str | None = None  # set by use_backend; None means: ask the environment
+
+
+def current_backend() -> str:
+    """The name in force where a call names none: use_backend's, FASTCONV_BACKEND's, or 'auto'."""
+    if _in_force is not None:
+        return _in_force
+    return os.environ.get(ENVIRONMENT_VARIABLE) or AUTO
+
+
+class use_backend:
+    """Choose the backend for all calls that name none.
+
+    As a statement, `use_backend("numba")` holds until the next one; in a `with` block it ends
+    with the block.  The choice is one for the whole process, as torch.set_num_threads is.
+    `use_backend(None)` returns to FASTCONV_BACKEND, or `auto`.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        global _in_force
+        if name is not None and known(name) != AUTO:
+            load(name)  # a missing backend is told here, not at the first convolution
+        self._before, _in_force = _in_force, name
+
+    def __enter__(self) -> use_backend:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        global _in_force
+        _in_force = self._before
+
+
+def resolve(name: str, device_type: str, dtype: torch.dtype) -> tuple[Backend, torch.dtype]:
+    """The backend that runs a call, and the dtype in which it computes.
+
+    A named backend is taken or refused; 'auto' takes the first row that can.  Halves that a
+    backend has no kernels for are computed in float32.
+    """
+    chosen, compute = _choose(name, device_type, dtype)
+    return _loaded[chosen], compute
+
+
+@torch.compiler.assume_constant_result  # torch.compile must not look into the imports
+def _choose(name: str, device_type: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
+    return _cached_choice(name, device_type, dtype)
+
+
+@cache
+def _cached_choice(name: str, device_type: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
+    if known(name) != AUTO:
+        return _fitting(name, device_type, dtype)
+    for row in ROWS:
+        try:
+            return _fitting(row.name, device_type, dtype)
+        except (BackendUnavailableError, DtypeError):
+            continue
+    raise DtypeError(
+        f"conv2d: no backend computes input of {_word(dtype)} on device '{device_type}'; "
+        f"expected one of {', '.join(sorted(map(_word, FLOATS | HALVES)))}"
+    )
+
+
+def _fitting(name: str, device_type: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
+    backend = load(name)
+    if dtype not in backend.DTYPES | HALVES:
+        offered = ", ".join(sorted(map(_word, backend.DTYPES | HALVES)))
+        raise DtypeError(f"conv2d: backend '{name}' expects input of {offered}, got {_word(dtype)}")
+    if device_type not in backend.DEVICES:
+        raise BackendUnavailableError(
+            f"conv2d: backend '{name}' runs on {', '.join(sorted(backend.DEVICES))}, "
+            f"input is on '{device_type}'; move it, or use backend='torch'"
+        )
+    return name, dtype if dtype in backend.DTYPES else torch.float32
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
