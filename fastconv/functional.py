@@ -42,7 +42,7 @@ def conv2d(
 ) -> Tensor:
     """A drop-in for `torch.nn.functional.conv2d`, on a backend of your choice.
 
-        y[n,o,i,j] = bias[o] + sum over c,u,v of weight[o,c,u,v] x[n,c, i s + u d - p, j s + v d - p]
+        y[n,o,i,j] = bias[o] + sum_cuv weight[o,c,u,v] x[n, c, i s + u d - p, j s + v d - p]
 
     Shapes: input (n, c_in, h, w) or (c_in, h, w); weight (c_out, c_in/groups, kh, kw); bias
     (c_out,); result (n, c_out, out_h, out_w), or without n if the input has none.  `backend` is
