@@ -70,6 +70,19 @@ class ConvGeometry:
         return top == bottom and left == right
 
     @property
+    def flat(self) -> list[int]:
+        """All fields as one list of integers, in the order of `csrc/geometry.h`."""
+        sizes = [self.n, self.c_in, self.h, self.w, self.c_out, self.kh, self.kw]
+        steps = [*self.stride, *self.padding, *self.dilation]
+        return [*sizes, *steps, self.groups, self.out_h, self.out_w]
+
+    @classmethod
+    def from_flat(cls, flat: Sequence[int]) -> ConvGeometry:
+        """The inverse of `flat`."""
+        a, b, c = flat[7:9], flat[9:13], flat[13:15]
+        return cls(*flat[:7], tuple(a), tuple(b), tuple(c), *flat[15:])  # type: ignore[arg-type]
+
+    @property
     def reduction(self) -> int:
         """How many products are added up in one output element."""
         return (self.c_in // self.groups) * self.kh * self.kw

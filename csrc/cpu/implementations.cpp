@@ -1,0 +1,30 @@
+#include "implementations.h"
+
+#include "operations.h"
+
+namespace fastconv {
+namespace {
+
+bool always(const Problem&) { return true; }
+
+const Implementation forward_table[] = {
+    {"general", always, forward_general},
+};
+const Implementation grad_input_table[] = {
+    {"general", always, grad_input_general},
+};
+const Implementation grad_weight_table[] = {
+    {"general", always, grad_weight_general},
+};
+
+}  // namespace
+
+const Implementation& choose(Operation operation, const Problem& problem) {
+  const Implementation* row = operation == Operation::forward      ? forward_table
+                              : operation == Operation::grad_input ? grad_input_table
+                                                                   : grad_weight_table;
+  while (!row->accepts(problem)) ++row;
+  return *row;
+}
+
+}  // namespace fastconv

@@ -1,0 +1,183 @@
+// The torch operators of the native backend: schemas, validation, and the way from tensors to
+// plain pointers.  Python (fastconv/backends/native.py) holds the fake kernels.
+//
+//   forward(x, weight, bias, geometry) -> y
+//   grad_input(dy, weight, geometry) -> dx
+//   grad_weight(dy, x, geometry) -> dweight
+//
+// `geometry` is ConvGeometry.flat.  Everything is validated here, before any kernel runs, so that
+// no list of integers can make a kernel leave its tensors.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstring>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/implementations.h"
+#include "cpu/kernels.h"
+#include "geometry.h"
+
+namespace fastconv {
+namespace {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Sizes = std::vector<int64_t>;
+
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument("fastconv: " + what); }
+
+Geometry geometry_from(const Sizes& flat) {
+  if (flat.size() != Geometry::fields) refuse("geometry expects 18 integers, in ConvGeometry's order");
+  Geometry g;
+  std::memcpy(&g, flat.data(), sizeof g);
+  const bool positive = g.n > 0 && g.c_in > 0 && g.h > 0 && g.w > 0 && g.c_out > 0 && g.kh > 0 &&
+                        g.kw > 0 && g.stride_h > 0 && g.stride_w > 0 && g.dil_h > 0 && g.dil_w > 0 &&
+                        g.groups > 0 && g.out_h > 0 && g.out_w > 0;
+  const bool padded = g.pad_top >= 0 && g.pad_bottom >= 0 && g.pad_left >= 0 && g.pad_right >= 0;
+  if (!positive || !padded) refuse("geometry expects positive sizes and non-negative padding");
+  if (g.c_in % g.groups || g.c_out % g.groups) refuse("geometry: groups must divide both channels");
+  const int64_t last_row = (g.out_h - 1) * g.stride_h + (g.kh - 1) * g.dil_h;
+  const int64_t last_column = (g.out_w - 1) * g.stride_w + (g.kw - 1) * g.dil_w;
+  if (last_row >= g.pad_top + g.h + g.pad_bottom || last_column >= g.pad_left + g.w + g.pad_right)
+    refuse("geometry: the output reaches beyond the padded input");
+  return g;
+}
+
+void require(const Tensor& tensor, const char* name, const Sizes& sizes, ScalarType dtype) {
+  const auto actual = tensor.sizes();
+  bool same = actual.size() == sizes.size();
+  for (size_t i = 0; same && i < sizes.size(); ++i) same = actual[i] == sizes[i];
+  if (!same) refuse(std::string(name) + " does not have the shape that geometry says");
+  if (tensor.scalar_type() != dtype) refuse(std::string(name) + " has another dtype than the first tensor");
+  if (!tensor.is_cpu()) refuse(std::string(name) + " is not on the CPU");
+}
+
+DType dtype_of(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float: return DType::f32;
+    case ScalarType::Double: return DType::f64;
+    default: refuse("expects float32 or float64 tensors");
+  }
+}
+
+// Channels-last only if it is not also plain: a picture of one channel or one pixel is both.
+bool is_channels_last(const Tensor& t) {
+  if (t.is_contiguous()) return false;
+  const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
+  return t.stride(1) == 1 && t.stride(3) == c && t.stride(2) == w * c && t.stride(0) == h * w * c;
+}
+
+Tensor dense(const Tensor& t, bool channels_last) {
+  if (channels_last)
+    return is_channels_last(t) ? t : torch::stable::contiguous(t, MemoryFormat::ChannelsLast);
+  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
+
+Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) {
+  const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
+}
+
+Sizes input_sizes(const Geometry& g) { return {g.n, g.c_in, g.h, g.w}; }
+Sizes output_sizes(const Geometry& g) { return {g.n, g.c_out, g.out_h, g.out_w}; }
+Sizes weight_sizes(const Geometry& g) { return {g.c_out, g.c_in_per_group(), g.kh, g.kw}; }
+
+void run(Operation operation, const Problem& problem, const Operands& operands) {
+  try {
+    choose(operation, problem).run(problem, operands);
+  } catch (const std::bad_alloc&) {
+    throw std::runtime_error("fastconv: not enough memory for the convolution's workspace");
+  }
+}
+
+Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& geometry) {
+  const Geometry g = geometry_from(geometry);
+  const Problem problem{g, dtype_of(x), is_channels_last(x)};
+  require(x, "x", input_sizes(g), x.scalar_type());
+  require(weight, "weight", weight_sizes(g), x.scalar_type());
+  if (bias) require(*bias, "bias", {g.c_out}, x.scalar_type());
+  const Tensor a = dense(x, problem.channels_last), b = dense(weight, false);
+  const std::optional<Tensor> c = bias ? std::optional(dense(*bias, false)) : std::nullopt;
+  const Tensor y = empty_picture(x, output_sizes(g), problem.channels_last);
+  run(Operation::forward, problem, {a.data_ptr(), b.data_ptr(), c ? c->data_ptr() : nullptr, y.data_ptr()});
+  return y;
+}
+
+Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry) {
+  const Geometry g = geometry_from(geometry);
+  const Problem problem{g, dtype_of(dy), is_channels_last(dy)};
+  require(dy, "dy", output_sizes(g), dy.scalar_type());
+  require(weight, "weight", weight_sizes(g), dy.scalar_type());
+  const Tensor a = dense(dy, problem.channels_last), b = dense(weight, false);
+  const Tensor dx = empty_picture(dy, input_sizes(g), problem.channels_last);
+  run(Operation::grad_input, problem, {a.data_ptr(), b.data_ptr(), nullptr, dx.data_ptr()});
+  return dx;
+}
+
+Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry) {
+  const Geometry g = geometry_from(geometry);
+  const Problem problem{g, dtype_of(dy), is_channels_last(x)};
+  require(dy, "dy", output_sizes(g), dy.scalar_type());
+  require(x, "x", input_sizes(g), dy.scalar_type());
+  const Tensor a = dense(dy, problem.channels_last), b = dense(x, problem.channels_last);
+  const Tensor dw = empty_picture(dy, weight_sizes(g), false);
+  run(Operation::grad_weight, problem, {a.data_ptr(), b.data_ptr(), nullptr, dw.data_ptr()});
+  return dw;
+}
+
+// The name of the implementation that would run: for `fastconv info`, benchmarks and tests.
+std::string explain(const std::string& operation, const Sizes& geometry, bool float64, bool channels_last) {
+  const Problem problem{geometry_from(geometry), float64 ? DType::f64 : DType::f32, channels_last};
+  if (operation == "forward") return choose(Operation::forward, problem).name;
+  if (operation == "grad_input") return choose(Operation::grad_input, problem).name;
+  if (operation == "grad_weight") return choose(Operation::grad_weight, problem).name;
+  refuse("operation expects forward, grad_input or grad_weight, got '" + operation + "'");
+}
+
+// The instruction sets of this build and processor, best first, separated by spaces.
+std::string isas() {
+  std::string names;
+  for (const Kernels* const* at = available_kernels(); *at != nullptr; ++at)
+    names += (names.empty() ? "" : " ") + std::string((*at)->name);
+  return names;
+}
+
+std::string isa() { return kernels().name; }
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(fastconv, m) {
+  m.def("forward(Tensor x, Tensor weight, Tensor? bias, int[] geometry) -> Tensor");
+  m.def("grad_input(Tensor dy, Tensor weight, int[] geometry) -> Tensor");
+  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry) -> Tensor");
+  m.def("explain(str operation, int[] geometry, bool float64, bool channels_last) -> str");
+  m.def("isas() -> str");
+  m.def("isa() -> str");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
+  m.impl("forward", TORCH_BOX(&forward));
+  m.impl("grad_input", TORCH_BOX(&grad_input));
+  m.impl("grad_weight", TORCH_BOX(&grad_weight));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
+  m.impl("explain", TORCH_BOX(&explain));
+  m.impl("isas", TORCH_BOX(&isas));
+  m.impl("isa", TORCH_BOX(&isa));
+}
+
+}  // namespace fastconv
+
+// Importing the module runs the registrations above; it has nothing else to offer.
+PyMODINIT_FUNC PyInit__C(void) {
+  static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
+  return PyModule_Create(&definition);
+}
