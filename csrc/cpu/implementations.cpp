@@ -1,6 +1,7 @@
 #include "implementations.h"
 
 #include "operations.h"
+#include "winograd.h"
 
 namespace fastconv {
 namespace {
@@ -8,9 +9,13 @@ namespace {
 bool always(const Problem&) { return true; }
 
 const Implementation forward_table[] = {
+    {"winograd_f4", winograd_f4_accepts, winograd_f4_forward},
+    {"winograd_f6", winograd_f6_accepts, winograd_f6_forward},
     {"general", always, forward_general},
 };
 const Implementation grad_input_table[] = {
+    {"winograd_f4", winograd_f4_accepts, winograd_f4_grad_input},
+    {"winograd_f6", winograd_f6_accepts, winograd_f6_grad_input},
     {"general", always, grad_input_general},
 };
 const Implementation grad_weight_table[] = {
