@@ -20,7 +20,9 @@
 #include <vector>
 
 #include "cpu/implementations.h"
+#include "cpu/hash.h"
 #include "cpu/kernels.h"
+#include "cpu/pages.h"
 #include "cpu/winograd.h"
 #include "geometry.h"
 
@@ -83,7 +85,9 @@ Tensor dense(const Tensor& t, bool channels_last) {
 
 Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) {
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
+  const Tensor t = torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
+  prefer_large_pages(t.data_ptr(), t.numel() * (like.scalar_type() == ScalarType::Double ? 8 : 4));
+  return t;
 }
 
 Sizes input_sizes(const Geometry& g) { return {g.n, g.c_in, g.h, g.w}; }
@@ -177,9 +181,17 @@ Tensor prepare(const Tensor& weight, int64_t tile, bool rotated) {
   const Tensor w = dense(weight, false);
   const Sizes size{winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated)};
   const Tensor u = torch::stable::empty(size, ScalarType::Float, std::nullopt, weight.device());
+  prefer_large_pages(u.data_ptr(), u.numel() * sizeof(float));
   winograd_weights(static_cast<int>(tile), static_cast<const float*>(w.data_ptr()), c_out, c_in, rotated,
                    static_cast<float*>(u.data_ptr()));
   return u;
+}
+
+// A number that changes with any change of the weight's contents; see prepared.py.
+int64_t fingerprint(const Tensor& weight) {
+  dtype_of(weight);
+  const Tensor w = dense(weight, false);
+  return hash_of(w.data_ptr(), w.numel() * (w.scalar_type() == ScalarType::Double ? 8 : 4));
 }
 
 // The instruction sets of this build and processor, best first, separated by spaces.
@@ -201,6 +213,7 @@ STABLE_TORCH_LIBRARY(fastconv, m) {
         "Tensor? prepared=None) -> Tensor");
   m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, str algo='auto') -> Tensor");
   m.def("prepare(Tensor weight, int tile, bool rotated) -> Tensor");
+  m.def("fingerprint(Tensor weight) -> int");
   m.def("explain(str operation, int[] geometry, bool float64, bool channels_last, "
         "str algo='auto') -> str");
   m.def("isas() -> str");
@@ -212,6 +225,7 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
   m.impl("grad_input", TORCH_BOX(&grad_input));
   m.impl("grad_weight", TORCH_BOX(&grad_weight));
   m.impl("prepare", TORCH_BOX(&prepare));
+  m.impl("fingerprint", TORCH_BOX(&fingerprint));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {

@@ -249,6 +249,32 @@ bool possible(const Problem& p) {
          g.dil_h == 1 && g.dil_w == 1 && g.groups == 1;
 }
 
+// What `auto` means, measured on the development machine.  The first row that a problem reaches
+// decides.  Few channels leave the 16-wide blocks empty, and few tiles do not pay for
+// transforming and reading the larger weights.  F(6x6) rounds three times as coarsely as F(4x4):
+// it is taken only where it gains a fifth, and its error is below 4e-6.
+struct AutoRow {
+  int64_t least_depth, most_depth, least_outputs, least_pixels;
+  Algorithm algorithm;
+};
+constexpr AutoRow auto_table[] = {
+    {32, 128, 32, 128 * 128, Algorithm::f6},
+    {16, INT64_MAX, 16, 12 * 12, Algorithm::f4},
+};
+
+Algorithm algorithm_for(const Problem& p, bool backward) {
+  if (!possible(p)) return Algorithm::direct;
+  if (p.algorithm != Algorithm::automatic) return p.algorithm;
+  const Geometry& g = p.g;
+  const int64_t depth = backward ? g.c_out : g.c_in, outputs = backward ? g.c_in : g.c_out;
+  const int64_t pixels = g.n * (backward ? g.h * g.w : g.out_h * g.out_w);
+  for (const AutoRow& row : auto_table)
+    if (depth >= row.least_depth && depth <= row.most_depth && outputs >= row.least_outputs &&
+        pixels >= row.least_pixels)
+      return row.algorithm;
+  return Algorithm::direct;
+}
+
 }  // namespace
 
 int winograd_tile(Operation operation, const Problem& problem) {
@@ -258,11 +284,17 @@ int winograd_tile(Operation operation, const Problem& problem) {
   return 0;
 }
 
-bool winograd_f4_accepts(const Problem& p) {
-  return possible(p) && p.algorithm == Algorithm::f4;
+bool winograd_f4_forward_accepts(const Problem& p) {
+  return algorithm_for(p, false) == Algorithm::f4;
 }
-bool winograd_f6_accepts(const Problem& p) {
-  return possible(p) && p.algorithm == Algorithm::f6;
+bool winograd_f6_forward_accepts(const Problem& p) {
+  return algorithm_for(p, false) == Algorithm::f6;
+}
+bool winograd_f4_grad_input_accepts(const Problem& p) {
+  return algorithm_for(p, true) == Algorithm::f4;
+}
+bool winograd_f6_grad_input_accepts(const Problem& p) {
+  return algorithm_for(p, true) == Algorithm::f6;
 }
 void winograd_f4_forward(const Problem& p, const Operands& o) { forward(4, p, o); }
 void winograd_f6_forward(const Problem& p, const Operands& o) { forward(6, p, o); }

@@ -30,8 +30,10 @@ void winograd(const WinogradJob&, float* workspace);
 int winograd_tile(Operation, const Problem&);
 
 // Rows of the tables in implementations.cpp.
-bool winograd_f4_accepts(const Problem&);
-bool winograd_f6_accepts(const Problem&);
+bool winograd_f4_forward_accepts(const Problem&);
+bool winograd_f6_forward_accepts(const Problem&);
+bool winograd_f4_grad_input_accepts(const Problem&);
+bool winograd_f6_grad_input_accepts(const Problem&);
 void winograd_f4_forward(const Problem&, const Operands&);
 void winograd_f6_forward(const Problem&, const Operands&);
 void winograd_f4_grad_input(const Problem&, const Operands&);
