@@ -1,0 +1,1 @@
+"""nst: neural style transfer, from two pictures to a finished one."""
