@@ -105,15 +105,22 @@ def as_pair(value: IntOrPair, name: str, least: int) -> tuple[int, int]:
     return (numbers[0], numbers[-1])
 
 
-def _as_int(item: object, name: str, value: object) -> int:
+def _as_count(groups: int) -> int:
+    number = _as_int(groups, "groups", groups, "an int")
+    if number < 1:
+        raise ArgumentError(f"conv2d: groups expects a positive integer, got {groups!r}")
+    return number
+
+
+def _as_int(
+    item: object, name: str, value: object, expected: str = "an int or a pair of ints"
+) -> int:
     if not isinstance(item, bool):
         try:
             return operator.index(item)  # type: ignore[arg-type]
         except TypeError:
             pass
-    raise DtypeError(
-        f"conv2d: {name} expects an int or a pair of ints, got {value!r} ({type(item).__name__})"
-    )
+    raise DtypeError(f"conv2d: {name} expects {expected}, got {value!r} ({type(item).__name__})")
 
 
 def geometry_of(
@@ -127,7 +134,7 @@ def geometry_of(
     """Check the arguments of a batched conv2d and work out its geometry."""
     strides = as_pair(stride, "stride", 1)
     dilations = as_pair(dilation, "dilation", 1)
-    group_count = as_pair(groups, "groups", 1)[0]
+    group_count = _as_count(groups)
     pads = padding if isinstance(padding, str) else as_pair(padding, "padding", 0)
     # A network asks for the same few geometries at every step.  torch.compile asks once.
     check = _checked if torch.compiler.is_compiling() else _checked_before
@@ -143,6 +150,9 @@ def _checked(
     groups: int,
 ) -> ConvGeometry:
     n, c_in, h, w, c_out, kh, kw = _checked_sizes(input_shape, weight_shape, groups)
+    # One tap has no neighbours to be apart from.  Said as 1, it finds the fast 1x1 paths, and torch
+    # 2.13's, which reads out of bounds for a dilated 1x1 with stride 3, padding 1, channels_last.
+    dilation = (1 if kh == 1 else dilation[0], 1 if kw == 1 else dilation[1])
     top, bottom, left, right = _padding_per_side(padding, (kh, kw), stride, dilation)
     out_h = _output_size("height", h, kh, top + bottom, stride[0], dilation[0])
     out_w = _output_size("width", w, kw, left + right, stride[1], dilation[1])
