@@ -79,8 +79,9 @@ class ConvGeometry:
     @classmethod
     def from_flat(cls, flat: Sequence[int]) -> ConvGeometry:
         """The inverse of `flat`."""
-        a, b, c = flat[7:9], flat[9:13], flat[13:15]
-        return cls(*flat[:7], tuple(a), tuple(b), tuple(c), *flat[15:])  # type: ignore[arg-type]
+        n, c_in, h, w, c_out, kh, kw, s_h, s_w, top, bottom, left, right, d_h, d_w, *rest = flat
+        pads = (top, bottom, left, right)
+        return cls(n, c_in, h, w, c_out, kh, kw, (s_h, s_w), pads, (d_h, d_w), *rest)
 
     @property
     def reduction(self) -> int:
