@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -31,6 +31,7 @@ from .functional import conv2d
 from .geometry import ConvGeometry, IntOrPair, geometry_of
 
 KINDS = ("forward", "grad_input", "grad_weight", "grad_bias")
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed")
 GROWTH = {"direct": 4.0, "f4": 16.0, "f6": 64.0}
 
@@ -161,11 +162,15 @@ class Finding:
     """One kind of result of one case, or the worst of many cases."""
 
     kind: str
-    case: Case | None = None
-    error: float = 0.0  # in the measure above; infinite where shape, dtype or NaNs are wrong
-    tolerance: float = math.inf
+    case: Case
+    error: float  # in the measure above; infinite where shape, dtype or NaNs are wrong
+    tolerance: float
     problem: str = ""
     cases: int = 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.case.dtype
 
     @property
     def ratio(self) -> float:
@@ -228,7 +233,7 @@ def _quietly() -> Iterator[None]:
 
 
 def check_backend(name: str, device: str = "cpu", count: int = 300, seed: int = 0) -> list[Finding]:
-    """The worst of `count` random cases for each kind of result, measured against its tolerance.
+    """The worst of `count` random cases for each kind of result and each dtype.
 
     cuDNN's TF32, which rounds float32 input to 10 bits, is off meanwhile: it is not what is
     asked about.
@@ -241,14 +246,15 @@ def check_backend(name: str, device: str = "cpu", count: int = 300, seed: int = 
     with _quietly(), torch.backends.cudnn.flags(allow_tf32=False):
         for case in random_cases(count, seed):
             found += compare(convolution, case, device)
-    return [_worst(kind, found) for kind in KINDS]
+    return list(_worst(found))
 
 
-def _worst(kind: str, found: Iterable[Finding]) -> Finding:
-    alike = [finding for finding in found if finding.kind == kind]
-    if not alike:
-        return Finding(kind, cases=0)
-    return replace(max(alike, key=lambda finding: finding.ratio), cases=len(alike))
+def _worst(found: list[Finding]) -> Iterator[Finding]:
+    for kind in KINDS:
+        for dtype in DTYPES:
+            alike = [f for f in found if (f.kind, f.dtype) == (kind, dtype)]
+            if alike:
+                yield replace(max(alike, key=lambda f: f.ratio), cases=len(alike))
 
 
 def random_cases(count: int, seed: int = 0) -> Iterator[Case]:
