@@ -19,7 +19,9 @@ test: $(READY)
 	$(BIN)/python -m pytest -q tests
 
 bench: $(READY)
-	$(BIN)/python bench/run.py
+	@mkdir -p build
+	$(BIN)/python -m pytest -q bench -c bench/pytest.ini --benchmark-json=build/bench.json
+	$(BIN)/python bench/report.py build/bench.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -116,7 +116,7 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _save(path: Path, write: Callable[[Path], None]) -> None:
+def _save(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary neighbour and rename, so that no half-written file is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
@@ -183,8 +183,8 @@ def _check(options: argparse.Namespace) -> int:
         for finding in check_backend(name, options.device, options.cases, options.seed):
             missed += not finding.passed
             print(
-                f"  {finding.kind:12}{str(finding.dtype)[6:]:10}{finding.cases:4} cases   worst error "
-                f"{finding.error:8.1e} = {finding.ratio:5.2f} of the tolerance"
+                f"  {finding.kind:12}{str(finding.dtype)[6:]:10}{finding.cases:4} cases   "
+                f"worst error {finding.error:8.1e} = {finding.ratio:5.2f} of the tolerance"
             )
             if not finding.passed:
                 print(f"    MISSED by {finding.case} {finding.problem}")

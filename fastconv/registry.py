@@ -161,8 +161,7 @@ def resolve(name: str, device_type: str, dtype: torch.dtype) -> tuple[Backend, t
     return _loaded[chosen], compute
 
 
-@torch.compiler.assume_constant_result  # type: ignore[misc]
-# torch.compile must not look into the imports
+@torch.compiler.assume_constant_result  # torch.compile must not look into the imports
 def _choose(name: str, device_type: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     return _cached_choice(name, device_type, dtype)
 
