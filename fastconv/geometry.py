@@ -96,14 +96,20 @@ class ConvGeometry:
 
 def as_pair(value: IntOrPair, name: str, least: int) -> tuple[int, int]:
     """`value` as (vertical, horizontal), each an integer >= `least`."""
-    items = value if isinstance(value, (list, tuple)) else (value,)
-    if len(items) not in (1, 2):
-        raise ArgumentError(f"conv2d: {name} expects an int or a pair, got {value!r}")
-    numbers = tuple(_as_int(item, name, value) for item in items)
-    if min(numbers) < least:
+    if type(value) is int:  # the common cases first: this runs at every call
+        first = last = value
+    elif type(value) is tuple and [*map(type, value)] == [int, int]:
+        first, last = value
+    else:
+        items = value if isinstance(value, (list, tuple)) else (value,)
+        if len(items) not in (1, 2):
+            raise ArgumentError(f"conv2d: {name} expects an int or a pair, got {value!r}")
+        numbers = [_as_int(item, name, value) for item in items]
+        first, last = numbers[0], numbers[-1]
+    if first < least or last < least:
         kind = "non-negative" if least == 0 else "positive"
         raise ArgumentError(f"conv2d: {name} expects {kind} integers, got {value!r}")
-    return (numbers[0], numbers[-1])
+    return (first, last)
 
 
 def _as_count(groups: int) -> int:
@@ -125,8 +131,8 @@ def _as_int(
 
 
 def geometry_of(
-    input_shape: Sequence[int],
-    weight_shape: Sequence[int],
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
     stride: IntOrPair = 1,
     padding: IntOrPair | str = 0,
     dilation: IntOrPair = 1,
@@ -138,8 +144,11 @@ def geometry_of(
     group_count = _as_count(groups)
     pads = padding if isinstance(padding, str) else as_pair(padding, "padding", 0)
     # A network asks for the same few geometries at every step.  torch.compile asks once.
-    check = _checked if torch.compiler.is_compiling() else _checked_before
-    return check(tuple(input_shape), tuple(weight_shape), strides, pads, dilations, group_count)
+    if torch.compiler.is_compiling():
+        return _checked(
+            tuple(input_shape), tuple(weight_shape), strides, pads, dilations, group_count
+        )
+    return _checked_before(input_shape, weight_shape, strides, pads, dilations, group_count)
 
 
 def _checked(
@@ -150,7 +159,7 @@ def _checked(
     dilation: tuple[int, int],
     groups: int,
 ) -> ConvGeometry:
-    n, c_in, h, w, c_out, kh, kw = _checked_sizes(input_shape, weight_shape, groups)
+    n, c_in, h, w, c_out, kh, kw = _checked_sizes(tuple(input_shape), tuple(weight_shape), groups)
     # One tap has no neighbours to be apart from.  Said as 1, it finds the fast 1x1 paths, and torch
     # 2.13's, which reads out of bounds for a dilated 1x1 with stride 3, padding 1, channels_last.
     dilation = (1 if kh == 1 else dilation[0], 1 if kw == 1 else dilation[1])
