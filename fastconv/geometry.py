@@ -15,6 +15,7 @@ an even kernel pads one more row at the bottom and one more column at the right.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from functools import lru_cache
 
 import torch
 
-from .errors import ArgumentError, DtypeError
+from .errors import ArgumentError, DtypeError, OutOfMemoryError
 
 IntOrPair = int | Sequence[int]
 PADDING_WORDS = ("valid", "same")
@@ -167,6 +168,7 @@ def _checked(
     out_h = _output_size("height", h, kh, top + bottom, stride[0], dilation[0])
     out_w = _output_size("width", w, kw, left + right, stride[1], dilation[1])
     pads = (top, bottom, left, right)
+    _check_countable((n, c_in, h + top + bottom, w + left + right), (n, c_out, out_h, out_w))
     return ConvGeometry(n, c_in, h, w, c_out, kh, kw, stride, pads, dilation, groups, out_h, out_w)
 
 
@@ -233,3 +235,13 @@ def _output_size(axis: str, size: int, kernel: int, pad: int, stride: int, dilat
             f"than the padded input's ({size} + {pad} padding)"
         )
     return (size + pad - reach) // stride + 1
+
+
+def _check_countable(*shapes: tuple[int, ...]) -> None:
+    """Every backend counts bytes in 64 bits, and no element has more than 8 of them."""
+    for shape in shapes:
+        if math.prod(shape) >= 2**60:
+            raise OutOfMemoryError(
+                f"conv2d: a picture of shape {shape} is larger than any memory; "
+                "expected smaller input or padding"
+            )
