@@ -41,6 +41,8 @@ class PictureOptions:
     """Size of the style picture relative to the result; smaller gives finer strokes."""
     style_weights: Annotated[tuple[float, ...], arg(metavar="W W ...")] = ()
     """How much each of several styles counts; alike if not given."""
+    mask: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Picture that is white where the style goes and black where the content stays as it is."""
     preserve_color: Literal["off", "luminance", "match"] = "off"
     """luminance puts the content's colours back at the end; match recolours the style first."""
     seed: int = 0
@@ -107,8 +109,9 @@ class OptimizerOptions:
     plain, with the learning rate lowered on a plateau."""
     iterations: Annotated[tuple[int, ...], arg(aliases=["-i"], metavar="N ...")] = (200,)
     """Loss evaluations at the first scale (later ones get fewer), or one number per scale."""
-    scales: int = 5
-    """Coarse to fine in so many steps of sqrt(2) up to the size; 1 is the full size alone."""
+    scales: int = 0
+    """Coarse to fine in so many steps of sqrt(2) up to the size; 0 starts near 128 pixels,
+    1 is the full size alone."""
     learning_rate: Annotated[float | None, arg(aliases=["-lr"], metavar="X")] = None
     """Step size; if not given, the optimiser's usual one."""
     history: int = 20
@@ -227,7 +230,7 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
             self._set(name, tuple(_number(name, w) for w in _split(getattr(self, name))))
         counts = self.iterations
         self._set("iterations", tuple(_count("iterations", n) for n in _split(counts)))
-        for name in ("weights", "output", "plot", "csv", "animate", "checkpoint"):
+        for name in ("weights", "mask", "output", "plot", "csv", "animate", "checkpoint"):
             value = getattr(self, name)
             self._set(name, None if value in (None, "") else Path(value))
         self._set("init", str(self.init))
@@ -280,7 +283,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "tv_weight": (0.0, math.inf),
     "range_weight": (0.0, math.inf),
     "iterations": (1, 1_000_000),
-    "scales": (1, 16),
+    "scales": (0, 16),
     "learning_rate": (1e-9, 1e3),
     "history": (1, 1000),
     "ema": (0.0, 0.9999),
