@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import arg
 
@@ -96,8 +96,7 @@ class LossOptions:
     range_weight: float = 1.0
     """Weight of the penalty on colours outside [0, 1] (Adam clamps instead)."""
     balance: Literal["fixed", "auto"] = "fixed"
-    """auto adjusts the content's weight while running, so that the weighted losses of content
-    and style keep the proportion of their weights."""
+    """auto moves the content's weight so that the losses keep the proportion of the weights."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,11 @@ class OptimizerOptions:
     """How the picture is found."""
 
     optimizer: Literal["lbfgs", "adam", "adamw"] = "lbfgs"
-    """lbfgs is sharp at small sizes, adam (with averaging) smooth at large ones; adamw is
-    plain, with the learning rate lowered on a plateau."""
+    """lbfgs is sharp, adam (averaged) smooth; adamw is plain, slowed down on a plateau."""
     iterations: Annotated[tuple[int, ...], arg(aliases=["-i"], metavar="N ...")] = (200,)
     """Loss evaluations at the first scale (later ones get fewer), or one number per scale."""
     scales: int = 0
-    """Coarse to fine in so many steps of sqrt(2) up to the size; 0 starts near 128 pixels,
-    1 is the full size alone."""
+    """Coarse to fine in so many steps of sqrt(2); 0 starts near 128 pixels, 1 turns it off."""
     learning_rate: Annotated[float | None, arg(aliases=["-lr"], metavar="X")] = None
     """Step size; if not given, the optimiser's usual one."""
     history: int = 20
@@ -146,13 +143,14 @@ class OutputOptions:
     """Minutes between checkpoints."""
 
 
-SECTIONS: tuple[type, ...] = (
-    PictureOptions,
-    NetworkOptions,
-    LossOptions,
-    OptimizerOptions,
-    OutputOptions,
-)
+# Under these names the help page shows them.
+SECTIONS: dict[str, type] = {
+    "picture": PictureOptions,
+    "network": NetworkOptions,
+    "loss": LossOptions,
+    "optimizer": OptimizerOptions,
+    "output": OutputOptions,
+}
 
 CONV_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -243,7 +241,7 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
             value = getattr(self, name)
             if value not in choices:
                 hint = did_you_mean(str(value), map(str, choices))
-                raise ConfigError(f"{name} expects one of its choices, got {value!r}: {hint}")
+                raise ConfigError(f"{name} has no choice {value!r}: {hint}")
 
     def _check_numbers(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -263,14 +261,8 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
 
 
 def _choices() -> dict[str, tuple[Any, ...]]:
-    from typing import get_type_hints
-
     hints = get_type_hints(StyleConfig)
-    return {name: get_args(hint) for name, hint in hints.items() if _is_literal(hint)}
-
-
-def _is_literal(hint: object) -> bool:
-    return getattr(hint, "__origin__", None) is Literal
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
 CHOICES = _choices()

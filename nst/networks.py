@@ -12,7 +12,7 @@ To add a network, write a function that returns its stack and give it a row in N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -278,4 +278,9 @@ class Network(nn.Module):
     @property
     def shortest_side(self) -> int:
         """The smallest side of a picture that still has features at the deepest layer."""
-        return 2 ** sum(name.startswith("pool") for name in self.names)
+        return shortest_side(self.names)
+
+
+def shortest_side(names: Iterable[str]) -> int:
+    """The same for a stack of layers with these names: each pooling halves, rounding down."""
+    return 2 ** sum(name.startswith("pool") for name in names)

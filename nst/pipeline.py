@@ -20,6 +20,7 @@ from .config import OUTPUT_NAMES, StyleConfig
 from .errors import CheckpointError, ConfigError
 from .keeping import CheckpointKeeper, FrameKeeper, check_outputs, write_outputs
 from .outputs.writers import to_pixels
+from .plan import check_memory, expected_network, plan_in_words
 from .progress import Observer, Observers
 from .run import Run, Step, load_inputs
 
@@ -99,6 +100,21 @@ def iterate(content: Any, style: Any, *, preset: str = "quality", **options: Any
     return run.steps()
 
 
+def plan(
+    content: Any, style: Any, config: StyleConfig, resume: Path | str | None = None
+) -> list[str]:
+    """What a run would do and need, in lines; nothing is fetched and nothing computed."""
+    if resume is not None:
+        saved = checkpoints.load(Path(resume))
+        inputs, network, config = saved.inputs, saved.network, saved.config
+    else:
+        check_outputs(config)
+        styles = list(style) if isinstance(style, list | tuple) else [style]
+        inputs = load_inputs(config, content, styles)
+        network = expected_network(config)
+    return plan_in_words(config, inputs, network)
+
+
 def _begin(
     content: Any,
     style: Any,
@@ -116,7 +132,9 @@ def _begin(
     check_outputs(config)
     styles = list(style) if isinstance(style, list | tuple) else [style]
     sources = {"content": _name(content), "styles": [_name(one) for one in styles]}
-    return Run.prepare(config, load_inputs(config, content, styles), observer), sources
+    inputs = load_inputs(config, content, styles)
+    check_memory(config, inputs, expected_network(config))
+    return Run.prepare(config, inputs, observer), sources
 
 
 def _resumed(

@@ -289,3 +289,17 @@ class Run:
             self._to_device(state["optimizer"]["x"]), self.config, self.note
         )
         self.optimizer.load_state(state["optimizer"])
+
+
+def features_of(picture: Any, layer: str, observer: Observer, **options: Any) -> tuple[str, Tensor]:
+    """The network's name, and its features (1, c, h, w) of a picture at `layer`."""
+    config = StyleConfig.of("quality", content_layers=(layer,), style_layers=(layer,), **options)
+    rgb = load_picture(picture, parse_size(str(config.size))).rgb
+    if config.network != "auto":
+        choose_layers(config, config.network)
+    found = weights_module.obtain(
+        config.network, config.weights, observer.note, observer.downloading
+    )
+    network = build_network(config, found, choose_layers(config, found.network))
+    with torch.no_grad():
+        return found.network, network.features(rgb.to(choose_device(config.device)))[layer]

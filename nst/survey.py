@@ -13,7 +13,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from .networks import cut_stack, layer_names
+from fastconv import backends, use_backend
+
+from .networks import cut_stack, kind_of, layer_names
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,36 @@ def _counting(module: nn.Module) -> Iterator[list[int]]:
 
 def _multiply_adds(conv: nn.Conv2d, y: torch.Tensor) -> int:
     return y.numel() * conv.weight[0].numel()
+
+
+def table(name: str, hw: tuple[int, int], backend: str) -> list[str]:
+    """The survey as lines of text, with a total and the memory of a step."""
+    rows, kernel = survey(name, hw), _kernel(backend)
+    head = (
+        f"{'layer':10} {'type':12} {'output':>16} {'parameters':>11} {'GFLOP':>8} {'MB':>8}  kernel"
+    )
+    lines = [f"{name}: {kind_of(name).about}, picture {hw[1]}x{hw[0]}", "", head]
+    for row in rows:
+        shape = "x".join(map(str, row.shape))
+        computed = kernel if row.multiply_adds else ""
+        lines.append(
+            f"{row.name:10} {row.what:12} {shape:>16} {row.parameters:>11,} "
+            f"{2e-9 * row.multiply_adds:>8.3f} {row.bytes / 2**20:>8.2f}  {computed}".rstrip()
+        )
+    parameters = sum(row.parameters for row in rows)
+    flop = 2e-9 * sum(row.multiply_adds for row in rows)
+    megabytes = sum(row.bytes for row in rows) / 2**20
+    lines.append(f"{'all':10} {'':12} {'':>16} {parameters:>11,} {flop:>8.3f} {megabytes:>8.2f}")
+    return lines
+
+
+def _kernel(backend: str) -> str:
+    """The backend that computes the convolutions: of `auto`, the one that it takes."""
+    with use_backend(backend):  # says why, if it is missing
+        pass
+    if backend != "auto":
+        return backend
+    return next(name for name, info in backends().items() if info.available)
 
 
 # Measured on Linux: an interpreter with torch and this package in it, before any picture.

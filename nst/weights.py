@@ -93,10 +93,20 @@ def cache_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def on_disk(name: str) -> bool:
+    """Whether torchvision's weights are in its cache, whole or our part of them."""
+    row, folder = PUBLISHED[name], cache_folder()
+    return _part(row, folder).exists() or (folder / row.filename).exists()
+
+
+def _part(row: Published, folder: Path) -> Path:
+    return folder / f"nst-{row.filename.removesuffix('.pth')}.safetensors"
+
+
 def published(name: str, downloading: Downloading) -> Weights:
     """torchvision's weights: our part of them, the complete file, or the server's."""
     row, folder = PUBLISHED[name], cache_folder()
-    part = folder / f"nst-{row.filename.removesuffix('.pth')}.safetensors"
+    part = _part(row, folder)
     if part.exists():
         return Weights(name, _checked(name, _read_part(part)), f"ImageNet ({part.name})")
     complete = folder / row.filename
