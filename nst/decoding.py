@@ -84,6 +84,10 @@ def from_path(path: Path) -> Picture:
         pixels = re.search(r"[0-9]+", str(error))
         got = f"{int(pixels[0]):,}" if pixels else "more"
         raise PictureError(too_many_pixels(str(path), got)) from None
+    except (MemoryError, PictureError):
+        raise
+    except Exception as error:  # see from_pil
+        raise _damaged(str(path), error) from error
 
 
 @contextmanager
@@ -111,11 +115,15 @@ def from_pil(image: Image.Image, name: str = "") -> Picture:
     except (MemoryError, PictureError):
         raise
     except Exception as error:  # a damaged file can raise anything that a decoder can
-        raise PictureError(
-            f"{name}: expected a whole picture, got a damaged or truncated one "
-            f"({_one_line(error)}); fetch it again"
-        ) from error
+        raise _damaged(name, error) from error
     return replace(picture, alpha=alpha)
+
+
+def _damaged(name: str, error: Exception) -> PictureError:
+    return PictureError(
+        f"{name}: expected a whole picture, got a damaged or truncated one "
+        f"({_one_line(error)}); fetch it again"
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:
