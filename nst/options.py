@@ -82,6 +82,7 @@ def _form(base: StyleConfig) -> type:
     """The dataclass that tyro reads: pictures by position, then a titled box per section."""
     content = Annotated[Positional[Path | None], arg(metavar="CONTENT")]
     styles = Annotated[Positional[tuple[Path, ...]], arg(metavar="STYLE ...")]
+    call = Annotated[CallOptions, OmitArgPrefixes]
     sections = [
         (name, Annotated[section, OmitArgPrefixes], field(default=_part(section, base)))
         for name, section in SECTIONS.items()
