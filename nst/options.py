@@ -92,11 +92,7 @@ def _form(base: StyleConfig) -> type:
         [
             ("content", content, field(default=None)),
             ("styles", styles, field(default=())),
-            (
-                "call",
-                Annotated[CallOptions, OmitArgPrefixes],
-                field(default=CallOptions(base.preset)),
-            ),
+            ("call", call, field(default=CallOptions(base.preset))),
             *sections,
         ],
         frozen=True,
