@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import extension  # noqa: F401  (before fastconv looks for its own)
 import pytest
 import torch
 

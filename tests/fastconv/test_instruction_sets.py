@@ -14,6 +14,8 @@ import pytest
 
 from fastconv import backends, registry
 
+HERE = Path(__file__).parent
+EXTENSION = f"import sys; sys.path.insert(0, {str(HERE)!r}); import extension; "
 FILES = ("test_conv2d.py", "test_gradients.py")
 
 
@@ -32,12 +34,12 @@ def run(isa: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("isa", instruction_sets())
 def test_named_set_is_the_one_in_use(isa: str) -> None:
     ask = "from fastconv.backends import native; print(native.instruction_set())"
-    assert run(isa, "-c", ask).stdout.strip() == isa
+    done = run(isa, "-c", EXTENSION + ask)
+    assert done.stdout.strip() == isa, done.stderr
 
 
 @pytest.mark.parametrize("isa", instruction_sets()[1:])  # the first is what all other tests ran on
 def test_case_table_and_gradients(isa: str) -> None:
-    here = Path(__file__).parent
     options = [
         "-q",
         "-x",
@@ -46,14 +48,14 @@ def test_case_table_and_gradients(isa: str) -> None:
         "-k",
         "native and not halves and not second",
     ]
-    done = run(isa, "-m", "pytest", *options, *(str(here / file) for file in FILES))
+    done = run(isa, "-m", "pytest", *options, *(str(HERE / file) for file in FILES))
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
 def test_unknown_set_is_refused() -> None:
     if not instruction_sets():
         pytest.skip(backends()["native"].reason)
-    done = run("avx1024", "-c", "import fastconv; fastconv.use_backend('native')")
+    done = run("avx1024", "-c", EXTENSION + "import fastconv; fastconv.use_backend('native')")
     assert done.returncode != 0
     assert "avx1024" in done.stderr
     for isa in instruction_sets():
