@@ -12,6 +12,7 @@ To add a network, write a function that returns its stack and give it a row in N
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -114,6 +115,8 @@ def _resnet50_layout() -> dict[str, str]:
 
 
 VGG19_BLOCKS, VGG16_BLOCKS = (2, 2, 4, 4, 4), (2, 2, 3, 3, 3)
+# The built-in network ends where style is last read: beyond, weights would only take up room.
+BUILTIN_BLOCKS = (2, 2, 4, 4, 1)
 VGG_STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 # Early layers first: they hold colour and stroke, and the late ones alone look like noise.
 EARLY_FIRST = (256.0, 64.0, 16.0, 4.0, 1.0)
@@ -135,8 +138,17 @@ NETWORKS: dict[str, Kind] = {
         ("relu1", "block1_2", "block2_2", "block3_2"),
         (64.0, 16.0, 4.0, 1.0),
     ),
-    "builtin": _vgg_kind("VGG19's layout at half width, random weights", VGG19_BLOCKS, 32),
+    "builtin": _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32),
 }
+
+
+def state_digest(state: State) -> str:
+    """SHA-256 of the names and numbers of all tensors, to tell a damaged file."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def kind_of(name: str) -> Kind:

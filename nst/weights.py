@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .builtin import ABOUT_BUILTIN, builtin_state
 from .errors import WeightsError
-from .networks import State, cut_stack, kind_of, layer_names
+from .networks import State, cut_stack, kind_of, layer_names, state_digest
 
 CONNECT_SECONDS = 10.0
 Downloading = Callable[[int, int], None]  # bytes so far, bytes in all (0 if unknown)
@@ -268,21 +268,13 @@ def _check_digest(path: Path, row: Published) -> None:
         )
 
 
-def _state_digest(state: State) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        digest.update(key.encode())
-        digest.update(state[key].contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _keep_part(part: Path, state: State) -> None:
     """Write the kept part; a cache that cannot be written is no reason to stop."""
     from safetensors.torch import save_file
 
     temporary = part.with_name(f"{part.name}.{os.getpid()}.part")
     try:
-        save_file(state, temporary, metadata={"sha256": _state_digest(state)})
+        save_file(state, temporary, metadata={"sha256": state_digest(state)})
         os.replace(temporary, part)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -294,6 +286,6 @@ def _read_part(part: Path) -> State:
     state = read_state(part)
     with safe_open(part, framework="pt") as file:
         expected = (file.metadata() or {}).get("sha256", "")
-    if _state_digest(state) != expected:
+    if state_digest(state) != expected:
         raise WeightsError(f"{part} is damaged: its digest does not match; delete it")
     return state
