@@ -56,8 +56,11 @@ def conv2d(
     x = input if input.dim() == 4 else input.unsqueeze(0)
     g = geometry_of(x.shape, weight.shape, stride, padding, dilation, groups)
     chosen, compute = resolve(backend or current_backend(), x.device.type, x.dtype)
-    wide_bias = None if bias is None else bias.to(compute)
-    y = _convolve(x.to(compute), weight.to(compute), wide_bias, g, chosen).to(x.dtype)
+    if compute == x.dtype:
+        y = _convolve(x, weight, bias, g, chosen)
+    else:
+        wide_bias = None if bias is None else bias.to(compute)
+        y = _convolve(x.to(compute), weight.to(compute), wide_bias, g, chosen).to(x.dtype)
     return y if input.dim() == 4 else y.squeeze(0)
 
 
@@ -128,9 +131,12 @@ def _forward(
 def _call(operation: Callable[..., Tensor], *arguments: Any) -> Tensor:
     try:
         return operation(*arguments)
-    except MemoryError as error:
-        g = arguments[-1]
-        raise OutOfMemoryError(f"conv2d: not enough memory for {g}") from error
+    except (MemoryError, RuntimeError) as error:
+        # torch's allocator on the CPU has no exception class of its own.
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in str(error):
+            g = arguments[-1]
+            raise OutOfMemoryError(f"conv2d: not enough memory for {g}") from error
+        raise
 
 
 class _Forward(torch.autograd.Function):

@@ -15,6 +15,7 @@ an even kernel pads one more row at the bottom and one more column at the right.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from functools import lru_cache
 
 import torch
 
-from .errors import ArgumentError, DtypeError
+from .errors import ArgumentError, DtypeError, OutOfMemoryError
 
 IntOrPair = int | Sequence[int]
 PADDING_WORDS = ("valid", "same")
@@ -79,8 +80,9 @@ class ConvGeometry:
     @classmethod
     def from_flat(cls, flat: Sequence[int]) -> ConvGeometry:
         """The inverse of `flat`."""
-        a, b, c = flat[7:9], flat[9:13], flat[13:15]
-        return cls(*flat[:7], tuple(a), tuple(b), tuple(c), *flat[15:])  # type: ignore[arg-type]
+        n, c_in, h, w, c_out, kh, kw, s_h, s_w, top, bottom, left, right, d_h, d_w, *rest = flat
+        pads = (top, bottom, left, right)
+        return cls(n, c_in, h, w, c_out, kh, kw, (s_h, s_w), pads, (d_h, d_w), *rest)
 
     @property
     def reduction(self) -> int:
@@ -95,30 +97,43 @@ class ConvGeometry:
 
 def as_pair(value: IntOrPair, name: str, least: int) -> tuple[int, int]:
     """`value` as (vertical, horizontal), each an integer >= `least`."""
-    items = value if isinstance(value, (list, tuple)) else (value,)
-    if len(items) not in (1, 2):
-        raise ArgumentError(f"conv2d: {name} expects an int or a pair, got {value!r}")
-    numbers = tuple(_as_int(item, name, value) for item in items)
-    if min(numbers) < least:
+    if type(value) is int:  # the common cases first: this runs at every call
+        first = last = value
+    elif type(value) is tuple and [*map(type, value)] == [int, int]:
+        first, last = value
+    else:
+        items = value if isinstance(value, (list, tuple)) else (value,)
+        if len(items) not in (1, 2):
+            raise ArgumentError(f"conv2d: {name} expects an int or a pair, got {value!r}")
+        numbers = [_as_int(item, name, value) for item in items]
+        first, last = numbers[0], numbers[-1]
+    if first < least or last < least:
         kind = "non-negative" if least == 0 else "positive"
         raise ArgumentError(f"conv2d: {name} expects {kind} integers, got {value!r}")
-    return (numbers[0], numbers[-1])
+    return (first, last)
 
 
-def _as_int(item: object, name: str, value: object) -> int:
+def _as_count(groups: int) -> int:
+    number = _as_int(groups, "groups", groups, "an int")
+    if number < 1:
+        raise ArgumentError(f"conv2d: groups expects a positive integer, got {groups!r}")
+    return number
+
+
+def _as_int(
+    item: object, name: str, value: object, expected: str = "an int or a pair of ints"
+) -> int:
     if not isinstance(item, bool):
         try:
             return operator.index(item)  # type: ignore[arg-type]
         except TypeError:
             pass
-    raise DtypeError(
-        f"conv2d: {name} expects an int or a pair of ints, got {value!r} ({type(item).__name__})"
-    )
+    raise DtypeError(f"conv2d: {name} expects {expected}, got {value!r} ({type(item).__name__})")
 
 
 def geometry_of(
-    input_shape: Sequence[int],
-    weight_shape: Sequence[int],
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
     stride: IntOrPair = 1,
     padding: IntOrPair | str = 0,
     dilation: IntOrPair = 1,
@@ -127,11 +142,14 @@ def geometry_of(
     """Check the arguments of a batched conv2d and work out its geometry."""
     strides = as_pair(stride, "stride", 1)
     dilations = as_pair(dilation, "dilation", 1)
-    group_count = as_pair(groups, "groups", 1)[0]
+    group_count = _as_count(groups)
     pads = padding if isinstance(padding, str) else as_pair(padding, "padding", 0)
     # A network asks for the same few geometries at every step.  torch.compile asks once.
-    check = _checked if torch.compiler.is_compiling() else _checked_before
-    return check(tuple(input_shape), tuple(weight_shape), strides, pads, dilations, group_count)
+    if torch.compiler.is_compiling():
+        return _checked(
+            tuple(input_shape), tuple(weight_shape), strides, pads, dilations, group_count
+        )
+    return _checked_before(input_shape, weight_shape, strides, pads, dilations, group_count)
 
 
 def _checked(
@@ -142,11 +160,15 @@ def _checked(
     dilation: tuple[int, int],
     groups: int,
 ) -> ConvGeometry:
-    n, c_in, h, w, c_out, kh, kw = _checked_sizes(input_shape, weight_shape, groups)
+    n, c_in, h, w, c_out, kh, kw = _checked_sizes(tuple(input_shape), tuple(weight_shape), groups)
+    # One tap has no neighbours to be apart from.  Said as 1, it finds the fast 1x1 paths, and torch
+    # 2.13's, which reads out of bounds for a dilated 1x1 with stride 3, padding 1, channels_last.
+    dilation = (1 if kh == 1 else dilation[0], 1 if kw == 1 else dilation[1])
     top, bottom, left, right = _padding_per_side(padding, (kh, kw), stride, dilation)
     out_h = _output_size("height", h, kh, top + bottom, stride[0], dilation[0])
     out_w = _output_size("width", w, kw, left + right, stride[1], dilation[1])
     pads = (top, bottom, left, right)
+    _check_countable((n, c_in, h + top + bottom, w + left + right), (n, c_out, out_h, out_w))
     return ConvGeometry(n, c_in, h, w, c_out, kh, kw, stride, pads, dilation, groups, out_h, out_w)
 
 
@@ -213,3 +235,13 @@ def _output_size(axis: str, size: int, kernel: int, pad: int, stride: int, dilat
             f"than the padded input's ({size} + {pad} padding)"
         )
     return (size + pad - reach) // stride + 1
+
+
+def _check_countable(*shapes: tuple[int, ...]) -> None:
+    """Every backend counts bytes in 64 bits, and no element has more than 8 of them."""
+    for shape in shapes:
+        if math.prod(shape) >= 2**60:
+            raise OutOfMemoryError(
+                f"conv2d: a picture of shape {shape} is larger than any memory; "
+                "expected smaller input or padding"
+            )

@@ -114,14 +114,13 @@ def known(name: str) -> str:
     return name
 
 
-_in_force: str | None = None  # set by use_backend; None means: ask the environment
+_in_force: str | None = None  # set by use_backend
+_from_environment = os.environ.get(ENVIRONMENT_VARIABLE) or AUTO  # read once: 0.6 us a time
 
 
 def current_backend() -> str:
     """The name in force where a call names none: use_backend's, FASTCONV_BACKEND's, or 'auto'."""
-    if _in_force is not None:
-        return _in_force
-    return os.environ.get(ENVIRONMENT_VARIABLE) or AUTO
+    return _in_force or _from_environment
 
 
 class use_backend:
@@ -161,8 +160,7 @@ def resolve(name: str, device_type: str, dtype: torch.dtype) -> tuple[Backend, t
     return _loaded[chosen], compute
 
 
-@torch.compiler.assume_constant_result  # type: ignore[misc]
-# torch.compile must not look into the imports
+@torch.compiler.assume_constant_result  # torch.compile must not look into the imports
 def _choose(name: str, device_type: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     return _cached_choice(name, device_type, dtype)
 

@@ -1,7 +1,200 @@
+// dW[o, c, u, v] = sum over n, i, j: dy[n, o, i, j] x[n, c, i s + u d - p, j s + v d - p]
+//
+// For one tap (u, v) that is a GEMM that sums over pixels: dW_uv = dY^T X_uv.  Pictures are taken
+// block by block into copies with the channels of a pixel side by side (a BlockCopy of x; dy
+// likewise), whatever the layout, so that both operands of the micro-kernel are contiguous and
+// one copy of x serves every tap:
+//
+//   c[m][n] += sum over the block's pixels:  A[pixel][m] * B[pixel at tap][n]
+//
+// The vector side n is x's channels or dy's, whichever wastes less of its vectors: 3 -> 64 puts
+// the 64 there.  Sums are kept as [slice][group][tap][m][n] and written as OIHW at the end.
+// Threads share slices of the pixels; large weights are cut into channel chunks instead.  Each
+// slice adds its blocks in order and slices are added in order: the result depends on the number
+// of threads, not on their timing.
+#include <cstddef>
+
+#include "blocking.h"
 #include "operations.h"
+#include "parallel.h"
+#include "pictures.h"
+#include "workspace.h"
 
 namespace fastconv {
+namespace {
 
-void grad_weight_general(const Problem&, const Operands&) {}
+constexpr int64_t block_elements = 128 << 10;  // of dy and x in a block
+constexpr int64_t most_pixels = 1024, least_pixels = 64;
+constexpr int64_t most_channels = 512;  // of a chunk
+constexpr int64_t sums_bytes = 16 << 20;
+
+template <class T>
+class GradWeight {
+ public:
+  GradWeight(const Problem& problem, const Operands& operands)
+      : g(problem.g), k(gemm<T>()), dy(static_cast<const T*>(operands.a)), x(static_cast<const T*>(operands.b)),
+        dw(static_cast<T*>(operands.out)), dy_strides(picture_strides(problem, g.c_out, g.out_h, g.out_w)),
+        x_strides(picture_strides(problem, g.c_in, g.h, g.w)), x_is_vector(x_on_vector_side()),
+        m_total(x_is_vector ? g.c_out_per_group() : g.c_in_per_group()),
+        n_total(x_is_vector ? g.c_in_per_group() : g.c_out_per_group()), n_row(round_up(n_total, k.lanes)),
+        threads(products() < serial_products ? 1 : thread_count()), columns(g.out_w, pixels()),
+        rows(g.out_h, std::max<int64_t>(pixels() / columns.part, 1)),
+        copy(Bands(forward_taps(g.kh, g.dil_h, g.pad_top), g.stride_h, rows.part),
+             Bands(forward_taps(g.kw, g.dil_w, g.pad_left), g.stride_w, columns.part), rows.part, columns.part),
+        slices(blocks(), divide_up(blocks(), slice_count())), m_chunks(m_total, m_chunk(), k.rows),
+        n_chunks(n_total, most_channels, k.lanes), m_pixel(round_up(m_chunks.part, k.lanes)),
+        n_pixel(round_up(n_chunks.part, k.lanes)) {}
+
+  void run() {
+    const int64_t dy_copy = rows.part * columns.part * (x_is_vector ? m_pixel : n_pixel);
+    const int64_t x_copy = copy.area * (x_is_vector ? n_pixel : m_pixel);
+    const int64_t all_sums = slices.count * g.groups * group_sums();
+    Workspace space(Workspace::bytes_for<T>(all_sums) +
+                    threads * (Workspace::bytes_for<T>(dy_copy) + Workspace::bytes_for<T>(x_copy)));
+    sums = space.take<T>(all_sums);
+    std::vector<T*> dy_copies, x_copies;
+    for (int64_t t = 0; t < threads; ++t) {
+      dy_copies.push_back(space.take<T>(dy_copy));
+      x_copies.push_back(space.take<T>(x_copy));
+    }
+    make_lines();
+    const int64_t items = slices.count * g.groups * m_chunks.count * n_chunks.count;
+    parallel_for(items, [&](int64_t item, int64_t t) { run_item(item, dy_copies[t], x_copies[t]); }, threads);
+    parallel_for(g.c_out, [&](int64_t o, int64_t) { write_channel(o); }, threads);
+  }
+
+ private:
+  struct Chunk {
+    int64_t slice, group, m0, m_count, n0, n_count;
+  };
+  struct Block {
+    int64_t image, i0, j0, rows, columns;
+  };
+
+  bool x_on_vector_side() const {
+    const int64_t c = g.c_in_per_group(), o = g.c_out_per_group();
+    return round_up(c, k.lanes) * o <= round_up(o, k.lanes) * c;
+  }
+  double products() const {
+    return static_cast<double>(g.n * g.out_h * g.out_w) * g.c_out * g.c_in_per_group() * (g.kh * g.kw);
+  }
+  int64_t pixels() const {
+    const int64_t channels = std::min(m_total, most_channels) + std::min(n_total, most_channels);
+    return std::clamp(block_elements / channels, least_pixels, most_pixels);
+  }
+  int64_t blocks() const { return g.n * rows.count * columns.count; }
+  int64_t group_sums() const { return g.kh * g.kw * m_total * n_row; }
+  int64_t slice_count() const {
+    const auto bytes = static_cast<int64_t>(g.groups * group_sums() * sizeof(T));
+    const int64_t wanted = threads > 1 ? divide_up(4 * threads, g.groups) : 1;
+    return std::clamp<int64_t>(std::min(wanted, sums_bytes / bytes), 1, blocks());
+  }
+  // Smaller chunks where slices and groups alone leave threads without work.
+  int64_t m_chunk() const {
+    const int64_t wanted = threads > 1 ? divide_up(4 * threads, slices.count * g.groups) : 1;
+    return std::min(most_channels, divide_up(m_total, wanted));
+  }
+
+  // A block's lines, as the micro-kernel's taps.
+  void make_lines() {
+    for (int64_t i = 0; i < rows.part; ++i) {
+      const int64_t in_dy = i * columns.part, in_x = i * copy.pitch;
+      lines.push_back({(x_is_vector ? in_dy : in_x) * m_pixel, (x_is_vector ? in_x : in_dy) * n_pixel});
+    }
+  }
+
+  void run_item(int64_t item, T* dy_copy, T* x_copy) const {
+    Chunk chunk;
+    chunk.n0 = n_chunks.begin(item % n_chunks.count), chunk.n_count = n_chunks.length(item % n_chunks.count);
+    item /= n_chunks.count;
+    chunk.m0 = m_chunks.begin(item % m_chunks.count), chunk.m_count = m_chunks.length(item % m_chunks.count);
+    item /= m_chunks.count;
+    chunk.group = item % g.groups, chunk.slice = item / g.groups;
+    const int64_t first = slices.begin(chunk.slice), count = slices.length(chunk.slice);
+    for (int64_t index = first; index < first + count; ++index) {
+      Block b;
+      b.j0 = columns.begin(index % columns.count), b.columns = columns.length(index % columns.count);
+      const int64_t rest = index / columns.count;
+      b.i0 = rows.begin(rest % rows.count), b.rows = rows.length(rest % rows.count);
+      b.image = rest / rows.count;
+      copy_block(chunk, b, dy_copy, x_copy);
+      add_block(chunk, b, x_is_vector ? dy_copy : x_copy, x_is_vector ? x_copy : dy_copy, index > first);
+    }
+  }
+
+  void copy_block(const Chunk& chunk, const Block& b, T* dy_copy, T* x_copy) const {
+    const int64_t o0 = chunk.group * g.c_out_per_group() + (x_is_vector ? chunk.m0 : chunk.n0);
+    const int64_t c0 = chunk.group * g.c_in_per_group() + (x_is_vector ? chunk.n0 : chunk.m0);
+    const int64_t o_count = x_is_vector ? chunk.m_count : chunk.n_count;
+    const int64_t c_count = x_is_vector ? chunk.n_count : chunk.m_count;
+    const int64_t dy_pixel = x_is_vector ? m_pixel : n_pixel, x_pixel = x_is_vector ? n_pixel : m_pixel;
+    const T* from = dy + b.image * dy_strides.image + o0 * dy_strides.channel + b.j0 * dy_strides.column;
+    for (int64_t i = 0; i < b.rows; ++i)
+      k.copy_matrix(dy_copy + i * columns.part * dy_pixel, dy_pixel, from + (b.i0 + i) * dy_strides.row,
+                    dy_strides.column, dy_strides.channel, b.columns, o_count);
+    copy_pixels(copy, x + b.image * x_strides.image + c0 * x_strides.channel, x_strides, g.h, g.w, b.i0, b.j0,
+                b.rows, b.columns, c_count, x_copy, x_pixel);
+  }
+
+  void add_block(const Chunk& chunk, const Block& b, const T* a, const T* vectors, bool accumulate) const {
+    const bool dense = copy.pitch == b.columns && columns.part == b.columns;
+    TileArguments<T> t{};
+    t.taps = lines.data(), t.tap_count = dense ? 1 : b.rows, t.depth = dense ? b.rows * b.columns : b.columns;
+    t.a_row = 1, t.a_step = m_pixel, t.b_step = n_pixel, t.c_row = n_row, t.accumulate = accumulate;
+    const Split m(chunk.m_count, k.rows);
+    for (int64_t tap = 0; tap < g.kh * g.kw; ++tap) {
+      const int64_t at = copy.tap_at(static_cast<size_t>(tap / g.kw), static_cast<size_t>(tap % g.kw));
+      const T* rows_from = a + (x_is_vector ? 0 : at * m_pixel);
+      const T* columns_from = vectors + (x_is_vector ? at * n_pixel : 0);
+      T* to = sums + (chunk.slice * g.groups + chunk.group) * group_sums() + tap * m_total * n_row;
+      for (int64_t p = 0; p < m.count; ++p)
+        for (int64_t n = 0; n < chunk.n_count; n += 2 * k.lanes) {
+          t.a = rows_from + m.begin(p), t.b = columns_from + n;
+          t.c = to + (chunk.m0 + m.begin(p)) * n_row + chunk.n0 + n;
+          k.tile[chunk.n_count - n > k.lanes][m.length(p) - 1](t);
+        }
+    }
+  }
+
+  // dW[o]: the slices' sums, from [tap][m][n] to [c][tap].
+  void write_channel(int64_t o) const {
+    const int64_t count = g.c_in_per_group(), taps = g.kh * g.kw;
+    const int64_t group = o / g.c_out_per_group(), line = o % g.c_out_per_group();
+    const int64_t step = x_is_vector ? 1 : n_row;
+    T* to = dw + o * count * taps;
+    for (int64_t slice = 0; slice < slices.count; ++slice) {
+      const T* from = sums + (slice * g.groups + group) * group_sums() + line * (x_is_vector ? n_row : 1);
+      for (int64_t tap = 0; tap < taps; ++tap, from += m_total * n_row)
+        for (int64_t c = 0; c < count; ++c) {
+          T& sum = to[c * taps + tap];
+          sum = slice == 0 ? from[c * step] : sum + from[c * step];
+        }
+    }
+  }
+
+  const Geometry g;
+  const GemmKernelsOf<T>& k;
+  const T *dy, *x;
+  T* dw;
+  const Strides dy_strides, x_strides;
+  const bool x_is_vector;
+  const int64_t m_total, n_total, n_row;
+  const int64_t threads;
+  const Split columns, rows;
+  const BlockCopy copy;
+  const Split slices, m_chunks, n_chunks;
+  const int64_t m_pixel, n_pixel;  // pitch of a pixel in the copies
+  std::vector<TapOffset> lines;
+  T* sums = nullptr;
+};
+
+}  // namespace
+
+void grad_weight_general(const Problem& problem, const Operands& operands) {
+  if (problem.dtype == DType::f32)
+    GradWeight<float>(problem, operands).run();
+  else
+    GradWeight<double>(problem, operands).run();
+}
 
 }  // namespace fastconv

@@ -1,4 +1,4 @@
-// The kernels of one instruction set, as a table of function pointers.
+// The kernels of one instruction set, as tables of function pointers.
 //
 // Each *_kernels.cpp is compiled once per instruction set and fills its part of the table;
 // dispatch.cpp picks one table for the process.  Files that include this one hold no vector code.
@@ -9,8 +9,45 @@
 
 namespace fastconv {
 
+// Where one tap of the sum starts in the two operands, in elements.
+struct TapOffset {
+  int64_t a, b;
+};
+
+// One tile of the gather GEMM; gemm_kernels.cpp tells the equation.
+template <class T>
+struct TileArguments {
+  const TapOffset* taps;
+  int64_t tap_count;  // at least 1
+  int64_t depth;      // products per tap, at least 1
+  const T* a;
+  int64_t a_row, a_step;
+  const T* b;
+  int64_t b_step;
+  T* c;
+  int64_t c_row;
+  const T* row_start;     // added to each row of a fresh tile, or null
+  const T* column_start;  // added to each column of a fresh tile, or null
+  bool accumulate;        // add to c instead of starting afresh
+};
+
+template <class T>
+struct GemmKernelsOf {
+  static constexpr int most_rows = 14;
+  int lanes;  // elements of one vector
+  int rows;   // of the largest tile; every smaller count has its kernel too
+  // tile[v][m]: m + 1 rows, v + 1 vectors of columns.
+  void (*tile[2][most_rows])(const TileArguments<T>&);
+  // to[i] = from[i * stride]
+  void (*copy_strided)(T* to, const T* from, int64_t count, int64_t stride);
+  // to[i * to_row + j] = from[i * from_row + j * from_column]
+  void (*copy_matrix)(T* to, int64_t to_row, const T* from, int64_t from_row, int64_t from_column,
+                      int64_t rows, int64_t columns);
+};
+
 struct GemmKernels {
-  int lanes_f32;  // placeholder for the general path's kernels
+  GemmKernelsOf<float> f32;
+  GemmKernelsOf<double> f64;
 };
 
 struct PictureKernels {

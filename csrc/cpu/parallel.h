@@ -32,10 +32,11 @@ inline int64_t thread_count() { return torch::stable::get_num_threads(); }
 
 // Calls work(index, thread) for every index in [0, count).  Threads take the next index as they
 // become free (torch's parallel_for alone hands each thread one fixed share).  `work` must not
-// throw: allocate and validate beforehand.
+// throw: allocate and validate beforehand.  `most` limits the number of threads.
 template <class Work>
-void parallel_for(int64_t count, const Work& work) {
-  const int64_t threads = count < thread_count() ? count : thread_count();
+void parallel_for(int64_t count, const Work& work, int64_t most = INT64_MAX) {
+  const int64_t available = most < thread_count() ? most : thread_count();
+  const int64_t threads = count < available ? count : available;
   if (threads <= 1) {
     FlushDenormals guard;
     for (int64_t i = 0; i < count; ++i) work(i, int64_t{0});

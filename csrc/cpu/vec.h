@@ -55,7 +55,7 @@ inline void store_first(T* to, Vec<T> v, int64_t count) {
 
 template <class T>
 inline Vec<T> broadcast(T value) {
-  return value - Vec<T>{};  // x - 0 is x to the compiler; 0 + x is not, for x = -0
+  return value - Vec<T>{};  // x - 0 is x to the compiler, 0 + x is not: it would keep the addition
 }
 
 }  // namespace fastconv::FASTCONV_ISA

@@ -22,7 +22,10 @@ DEVICES = frozenset({"cpu"})
 Array = NDArray[np.float64]
 Index = tuple[int, int, int, int]
 
+_silent = np.errstate(all="ignore")  # NaN and Inf go through without a word, as in torch
 
+
+@_silent
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
     w, y = _double(weight), np.zeros(g.output_shape)
     for at, window in _windows(_pad(_double(x), g), g):
@@ -32,6 +35,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> 
     return _like(x, y)
 
 
+@_silent
 def grad_input(dy: Tensor, weight: Tensor, g: ConvGeometry) -> Tensor:
     w, gradient, padded = _double(weight), _double(dy), np.zeros(g.padded_shape)
     for at, window in _windows(padded, g):
@@ -40,6 +44,7 @@ def grad_input(dy: Tensor, weight: Tensor, g: ConvGeometry) -> Tensor:
     return _like(dy, padded[:, :, top : top + g.h, left : left + g.w])
 
 
+@_silent
 def grad_weight(dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor:
     gradient, dw = _double(dy), np.zeros(g.weight_shape)
     for at, window in _windows(_pad(_double(x), g), g):
@@ -47,6 +52,7 @@ def grad_weight(dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor:
     return _like(dy, dw)
 
 
+@_silent
 def grad_bias(dy: Tensor, g: ConvGeometry) -> Tensor:
     return _like(dy, np.sum(_double(dy), axis=(0, 2, 3)))
 

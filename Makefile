@@ -1,0 +1,54 @@
+# The commands of the project.  Each does the set-up that it needs, once, in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
+
+.PHONY: help demo test bench lint sanitize clean
+help:
+	@echo "make demo      see it work           make test      the tests"
+	@echo "make bench     the benchmarks        make lint      style and types"
+	@echo "make sanitize  native code under AddressSanitizer and UBSan"
+	@echo "make clean     remove everything that was made here"
+
+demo: $(READY)
+	$(BIN)/fastconv demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q tests
+
+bench: $(READY)
+	@mkdir -p build
+	$(BIN)/python -m pytest -q bench -c bench/pytest.ini --benchmark-json=build/bench.json
+	$(BIN)/python bench/report.py build/bench.json
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The tests once more, with memory errors and undefined behaviour of the native code fatal.
+# libasan must be there before Python is; torch's own leaks at exit are not ours to report.
+SANITIZED := build/sanitize
+sanitize: $(READY)
+	$(BIN)/cmake -S . -B $(SANITIZED) -G Ninja -DFASTCONV_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug \
+	  -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
+	$(BIN)/cmake --build $(SANITIZED)
+	LD_PRELOAD=$$($${CXX:-c++} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	  FASTCONV_TEST_EXTENSION=$(abspath $(SANITIZED))/_C.abi3.so \
+	  $(BIN)/python -m pytest -q tests/fastconv -k "native and not compile"
+
+$(READY): $(SOURCES)
+	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "too old: $$($(PYTHON) -V). Python 3.10 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "missing: Python's venv module. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { echo "missing: a C++ compiler with C++20 (gcc 11, clang 14 or newer). On Debian and Ubuntu: apt install g++"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt torch || { echo "torch could not be installed: see pip's message above (is the package index reachable?)"; exit 1; }
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' || { echo "the project could not be built or installed: see the message above"; exit 1; }
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist out .pytest_cache .hypothesis .mypy_cache .ruff_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""From pytest-benchmark's JSON to tables: bench/results/<name>.md, and the short one in README.
+
+    python bench/report.py RESULTS.json
+
+Every figure is a median; a ratio is torch's median over the contender's, of the same run, so
+that more than 1 means faster than torch.  Losses stand in the same tables as wins.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- benchmarks: made by `make bench` -->", "<!-- end of benchmarks -->"
+YARDSTICK = "torch"
+
+# table -> (row, operation) -> contender -> seconds
+Tables = dict[str, dict[tuple[str, str], dict[str, float]]]
+
+
+def read(path: Path) -> tuple[Tables, dict[str, str]]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    tables: Tables = defaultdict(lambda: defaultdict(dict))
+    for entry in content["benchmarks"]:
+        info = entry["extra_info"]
+        cell = tables[info["table"]][info["row"], info["column"]]
+        cell[info["contender"]] = entry["stats"]["median"]
+    return tables, content["machine_info"]["fastconv"] | {"date": content["datetime"][:10]}
+
+
+def markdown(tables: Tables, machine: dict[str, str]) -> str:
+    parts = ["# Benchmarks", "", _conditions(machine)]
+    for name, table in tables.items():
+        parts += ["", f"## {name}", "", *_lines(table), "", _summary(table)]
+    return "\n".join(parts) + "\n"
+
+
+def _conditions(machine: dict[str, str]) -> str:
+    facts = ", ".join(f"{name}: {value}" for name, value in machine.items())
+    return (
+        f"{facts}. Medians in milliseconds; in brackets, how many times as fast as torch on plain "
+        "(NCHW) tensors as shipped. Gradients are timed through `torch.autograd.grad`."
+    )
+
+
+def _lines(table: dict[tuple[str, str], dict[str, float]]) -> list[str]:
+    labels = list(dict.fromkeys(label for cell in table.values() for label in cell))
+    lines = ["| shape | operation | " + " | ".join(labels) + " |"]
+    lines.append("|---|---|" + "---:|" * len(labels))
+    for (row, operation), cell in table.items():
+        cells = (_cell(cell.get(label), cell[YARDSTICK]) for label in labels)
+        lines.append(f"| {row} | {operation} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(seconds: float | None, yardstick: float) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds * 1e3:.3g} ({yardstick / seconds:.2f}x)"
+
+
+def _summary(table: dict[tuple[str, str], dict[str, float]]) -> str:
+    sentences = []
+    for label in ("native", "numba"):
+        for operation in dict.fromkeys(key[1] for key in table):
+            ratios = sorted(
+                cell[YARDSTICK] / cell[label]
+                for (_, op), cell in table.items()
+                if op == operation and label in cell
+            )
+            if ratios:
+                sentences.append(
+                    f"{label} {operation}: worst {ratios[0]:.2f}x, "
+                    f"median {statistics.median(ratios):.2f}x, best {ratios[-1]:.2f}x."
+                )
+    return " ".join(sentences)
+
+
+def short(tables: Tables, machine: dict[str, str]) -> str:
+    """README's part: VGG19 at 512 px in full, one line for each other table."""
+    main = "VGG19 at 512 px"
+    parts = [_conditions(machine), "", f"**{main}**", "", *_lines(tables[main]), ""]
+    parts += [f"- {name}: {_summary(table)}" for name, table in tables.items()]
+    return "\n".join(parts)
+
+
+def put_into_readme(text: str) -> None:
+    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print("usage: python bench/report.py RESULTS.json", file=sys.stderr)
+        return 2
+    tables, machine = read(Path(sys.argv[1]))
+    (HERE / "results" / "cpu.md").write_text(markdown(tables, machine), encoding="utf-8")
+    put_into_readme(short(tables, machine))
+    for name, table in tables.items():
+        print(f"{name}: {_summary(table)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

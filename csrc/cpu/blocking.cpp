@@ -1,0 +1,67 @@
+#include "blocking.h"
+
+namespace fastconv {
+namespace {
+
+int64_t floor_divide(int64_t a, int64_t b) { return a >= 0 ? a / b : -divide_up(-a, b); }
+
+}  // namespace
+
+Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destinations) : step(step) {
+  std::vector<int64_t> low, high;  // per band, in steps
+  std::vector<int64_t> remainder;
+  for (const AxisTap& tap : axis) {
+    const int64_t quotient = floor_divide(tap.offset, step), rest = tap.offset - quotient * step;
+    const auto found = std::find(remainder.begin(), remainder.end(), rest);
+    const int64_t band = found - remainder.begin();
+    if (found == remainder.end()) {
+      remainder.push_back(rest);
+      low.push_back(quotient);
+      high.push_back(quotient);
+    }
+    low[band] = std::min(low[band], quotient);
+    high[band] = std::max(high[band], quotient);
+    taps.push_back({band, quotient});
+  }
+  const auto bands = static_cast<int64_t>(remainder.size());
+  for (int64_t band = 0; band < bands; ++band) span = std::max(span, high[band] - low[band]);
+  if (bands * (destinations + span) <= static_cast<int64_t>(axis.size()) * destinations) {
+    for (Tap& tap : taps) tap.shift -= low[tap.band];
+    for (int64_t band = 0; band < bands; ++band) origin.push_back(remainder[band] + low[band] * step);
+    return;
+  }
+  span = 0;
+  for (size_t t = 0; t < axis.size(); ++t) {
+    taps[t] = {static_cast<int64_t>(t), 0};
+    origin.push_back(axis[t].offset);
+  }
+}
+
+template <class T>
+void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
+                 int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t pixel) {
+  const Bands &v = copy.vertical, &h = copy.horizontal;
+  const int64_t length = columns + h.span;
+  for (int64_t band = 0; band < v.count() * h.count(); ++band) {
+    const int64_t y0 = v.origin[band / h.count()] + v.step * i0;
+    const int64_t x0 = h.origin[band % h.count()] + h.step * j0;
+    T* line = to + band * copy.picture * pixel;
+    for (int64_t e = 0; e < rows + v.span; ++e, line += copy.pitch * pixel) {
+      const int64_t y = y0 + e * v.step;
+      const Inside in(x0, h.step, y >= 0 && y < src_h ? src_w : 0, length);
+      std::fill(line, line + in.begin * pixel, T{0});
+      if (in.end > in.begin)
+        gemm<T>().copy_matrix(line + in.begin * pixel, pixel,
+                              from + y * strides.row + (x0 + in.begin * h.step) * strides.column,
+                              h.step * strides.column, strides.channel, in.end - in.begin, channels);
+      std::fill(line + in.end * pixel, line + length * pixel, T{0});
+    }
+  }
+}
+
+template void copy_pixels(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, float*, int64_t);
+template void copy_pixels(const BlockCopy&, const double*, const Strides&, int64_t, int64_t, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, double*, int64_t);
+
+}  // namespace fastconv

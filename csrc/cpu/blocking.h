@@ -1,0 +1,87 @@
+// How loops are cut into blocks, and how a block of the picture lies in its copy.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "gather.h"
+
+namespace fastconv {
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+
+// [0, size) cut into the fewest parts of at most `most`, as even as multiples of `grain` allow.
+struct Split {
+  Split(int64_t size, int64_t most, int64_t grain = 1)
+      : size(size),
+        part(round_up(divide_up(size, divide_up(size, std::max<int64_t>(most, 1))), grain)),
+        count(divide_up(size, part)) {}
+  int64_t begin(int64_t index) const { return index * part; }
+  int64_t length(int64_t index) const { return std::min(part, size - index * part); }
+  int64_t size, part, count;
+};
+
+// One axis of a block's copy: the source lines that its taps read, as bands.
+//
+//   element e of band b  =  source coordinate  origin[b] + step * (first + e)
+//   tap t of destination line first + i  =  element i + taps[t].shift of band taps[t].band
+//
+// Taps whose offsets agree modulo the step share a band (stride 2 makes two bands, the even and
+// the odd lines), so consecutive destinations are always consecutive elements.  Where the
+// dilation is so large that shared bands would hold mostly unread lines, each tap has its own.
+struct Bands {
+  struct Tap {
+    int64_t band, shift;
+  };
+  Bands(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations);
+  std::vector<int64_t> origin;
+  std::vector<Tap> taps;
+  int64_t step;
+  int64_t span = 0;  // elements of a band beyond the number of destinations
+  int64_t count() const { return static_cast<int64_t>(origin.size()); }
+};
+
+// The copy of a rows x columns block: sub-pictures [row band][column band], each
+// (rows + span) x pitch elements (or pixels) with pitch = columns + span.
+struct BlockCopy {
+  BlockCopy(Bands vertical_bands, Bands horizontal_bands, int64_t rows, int64_t columns)
+      : vertical(std::move(vertical_bands)), horizontal(std::move(horizontal_bands)),
+        pitch(columns + horizontal.span), picture((rows + vertical.span) * pitch),
+        area(vertical.count() * horizontal.count() * picture) {}
+  template <class T>
+  BlockCopy(const Gather<T>& g, int64_t rows, int64_t columns)
+      : BlockCopy(Bands(g.row_taps, g.step_h, rows), Bands(g.column_taps, g.step_w, columns), rows, columns) {}
+  int64_t tap_at(size_t row_tap, size_t column_tap) const {
+    const Bands::Tap u = vertical.taps[row_tap], v = horizontal.taps[column_tap];
+    return (u.band * horizontal.count() + v.band) * picture + u.shift * pitch + v.shift;
+  }
+  Bands vertical, horizontal;
+  int64_t pitch, picture, area;
+};
+
+// Of `pitch` line elements starting at source coordinate `from`, step `step`: those inside
+// [0, size).
+struct Inside {
+  Inside(int64_t from, int64_t step, int64_t size, int64_t length)
+      : begin(std::clamp<int64_t>(from >= 0 ? 0 : divide_up(-from, step), 0, length)),
+        end(std::clamp<int64_t>(from >= size ? 0 : divide_up(size - from, step), begin, length)) {}
+  int64_t begin, end;
+};
+
+// Copies a block's source pixels, `channels` of them from `from` on, to pixels of `pixel` elements
+// in the order of BlockCopy; (i0, j0) is the block's first destination.
+template <class T>
+void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
+                 int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t pixel);
+
+// How many bytes of copied picture one thread works on: with the weights' panel and the
+// destination it should stay within its L2.
+inline constexpr int64_t copy_bytes = 256 << 10;
+// Weights are packed in pieces of at most this many bytes.
+inline constexpr double packed_bytes = 32 << 20;
+// Below this many multiplications one thread is as fast as two (a region costs 5-10 us).
+inline constexpr double serial_products = 5e5;
+
+}  // namespace fastconv

@@ -1,0 +1,72 @@
+// The general path's one problem: a GEMM that gathers its operand from a picture.
+//
+//   dst[m, i, j] = bias[m] + sum over c, row taps u, column taps v:
+//                  W[m, c, u, v] * src[c, i * step_h + row_taps[u].offset,
+//                                         j * step_w + column_taps[v].offset]
+//
+// with src = 0 outside the picture.  Both directions are of this form:
+//
+//   forward      src = x, dst = y; step = stride; offset = u * dilation - padding
+//   grad_input   src = dy, dst = every stride-th row and column of dx; step = 1; only the taps
+//                that hit that phase, so that nothing is multiplied by the zeros between
+//
+// Two drivers run it, by what lies along vectors: run_planes (pixels; the natural one for NCHW)
+// and run_pixels (output channels; for channels_last).  Both take any strides.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "kernels.h"
+
+namespace fastconv {
+
+// Steps between neighbours, in elements.
+struct Strides {
+  int64_t image, channel, row, column;
+};
+
+struct AxisTap {
+  int64_t offset;  // source coordinate for destination coordinate 0
+  int64_t kernel;  // the kernel's row or column
+};
+
+template <class T>
+struct Gather {
+  int64_t images, groups;
+  const T* src;
+  Strides src_strides;
+  int64_t src_channels, src_h, src_w;  // channels of one group
+  T* dst;
+  Strides dst_strides;
+  int64_t dst_channels, rows, columns;  // channels of one group
+  int64_t step_h, step_w;
+  std::vector<AxisTap> row_taps, column_taps;
+  const T* weight;
+  int64_t weight_group, weight_dst, weight_src, weight_row;  // strides; along a kernel row 1
+  const T* bias;  // one per destination channel of all groups, or null
+
+  int64_t tap_count() const { return static_cast<int64_t>(row_taps.size() * column_taps.size()); }
+  int64_t reduction() const { return src_channels * tap_count(); }
+  double products() const {
+    return static_cast<double>(images * groups * dst_channels) * static_cast<double>(rows * columns) *
+           static_cast<double>(reduction());
+  }
+};
+
+template <class T>
+void run_planes(const Gather<T>&);
+template <class T>
+void run_pixels(const Gather<T>&);
+// By whichever of the two suits the strides and channel counts.
+template <class T>
+void run_gather(const Gather<T>&);
+
+template <class T>
+const GemmKernelsOf<T>& gemm() {
+  if constexpr (sizeof(T) == 4)
+    return kernels().gemm->f32;
+  else
+    return kernels().gemm->f64;
+}
+
+}  // namespace fastconv

@@ -1,0 +1,217 @@
+// Gather GEMM with pixels along vectors: C[m][q] += sum_k W[m][k] * src[k at q].
+//
+// A block of rows x columns destinations, for `depth` source channels at a time:
+//
+//   copy      [channel][row band][column band][line][pitch]     a BlockCopy per channel
+//   weights   [group][m][channel block][tap][channel]           rows of the reduction, packed once
+//
+// Destination (i, j) of the block is q = i * pitch + j, and every tap reads at q + a constant, so
+// a vector runs on over line ends: the few results that fall between the lines are dropped when
+// the tile is stored.  That wastes span / pitch of the work (2 of 58 for a 3x3 at 56 pixels), where
+// vectors that stop at line ends would waste 8 of 64.  Where lines fill vectors better, they stop.
+#include "blocking.h"
+#include "parallel.h"
+#include "workspace.h"
+
+namespace fastconv {
+namespace {
+
+constexpr int64_t target_pixels = 1024;  // of a block: amortises the weights' way from L3
+constexpr int64_t target_depth = 512;    // products between two visits of a destination
+constexpr int64_t widest = 512;          // columns of a block
+
+template <class T>
+class Planes {
+ public:
+  explicit Planes(const Gather<T>& g)
+      : g(g), k(gemm<T>()), panel(2 * k.lanes), columns(g.columns, widest),
+        rows(g.rows, std::max<int64_t>(target_pixels / columns.part, 1)),
+        copy(g, rows.part, columns.part), plane(odd_lines(copy.area)), depth(g.src_channels, most_depth()),
+        row_wise(round_up(columns.part, k.lanes) <= copy.pitch),
+        weight_row(odd_lines(g.reduction())), channels(g.dst_channels, channels_per_item()) {
+    for (int last = 0; last < 2; ++last) {
+      const int64_t length = depth.length(last ? depth.count - 1 : 0);
+      for (size_t u = 0; u < g.row_taps.size(); ++u)
+        for (size_t v = 0; v < g.column_taps.size(); ++v) {
+          const auto tap = static_cast<int64_t>(taps[last].size());
+          taps[last].push_back({tap * length, copy.tap_at(u, v)});
+        }
+    }
+  }
+
+  void run() {
+    const bool serial = g.products() < serial_products;
+    const std::size_t weights = static_cast<std::size_t>(g.groups * g.dst_channels * weight_row);
+    const std::size_t copied = static_cast<std::size_t>(depth.part * plane + panel + copy.pitch);
+    const int64_t threads = serial ? 1 : thread_count();
+    Workspace space(Workspace::bytes_for<T>(weights) + Workspace::bytes_for<T>(copied) * threads);
+    packed = space.take<T>(weights);
+    std::vector<T*> copies;
+    for (int64_t t = 0; t < threads; ++t) copies.push_back(space.take<T>(copied));
+    parallel_for(g.groups * g.dst_channels, [&](int64_t m, int64_t) { pack_weights(m); }, threads);
+    const int64_t items = g.images * g.groups * rows.count * columns.count * channels.count;
+    parallel_for(items, [&](int64_t item, int64_t thread) { run_item(item, copies[thread]); }, threads);
+  }
+
+ private:
+  struct Block {
+    int64_t image, group, i0, j0, rows, columns, m0, m_count;
+  };
+
+  // Whole cache lines, an odd number: equal lines of many planes would else share few cache sets.
+  static int64_t odd_lines(int64_t elements) {
+    constexpr int64_t line = 64 / sizeof(T);
+    return (divide_up(elements, line) | 1) * line;
+  }
+
+  int64_t most_depth() const {
+    const int64_t fitting = copy_bytes / static_cast<int64_t>(plane * sizeof(T));
+    return std::max<int64_t>(1, std::min(fitting, target_depth / g.tap_count()));
+  }
+
+  // All of them, unless there are too few blocks for the threads.
+  int64_t channels_per_item() const {
+    const int64_t blocks = g.images * g.groups * rows.count * columns.count;
+    const int64_t threads = g.products() < serial_products ? 1 : thread_count();
+    const int64_t parts = threads > 1 ? std::max<int64_t>(1, 4 * threads / blocks) : 1;
+    return round_up(divide_up(g.dst_channels, parts), k.rows);
+  }
+
+  void pack_weights(int64_t index) const {
+    const T* from = g.weight + index / g.dst_channels * g.weight_group + index % g.dst_channels * g.weight_dst;
+    T* to = packed + index * weight_row;
+    for (int64_t block = 0; block < depth.count; ++block)
+      for (const AxisTap& u : g.row_taps)
+        for (const AxisTap& v : g.column_taps) {
+          const T* at = from + depth.begin(block) * g.weight_src + u.kernel * g.weight_row + v.kernel;
+          const int64_t length = depth.length(block);
+          k.copy_strided(to, at, length, g.weight_src);
+          to += length;
+        }
+  }
+
+  void run_item(int64_t item, T* buffer) const {
+    Block b;
+    b.m0 = channels.begin(item % channels.count), b.m_count = channels.length(item % channels.count);
+    item /= channels.count;
+    b.j0 = columns.begin(item % columns.count), b.columns = columns.length(item % columns.count);
+    item /= columns.count;
+    b.i0 = rows.begin(item % rows.count), b.rows = rows.length(item % rows.count);
+    item /= rows.count;
+    b.group = item % g.groups, b.image = item / g.groups;
+    for (int64_t part = 0; part < depth.count; ++part) {
+      const int64_t first = depth.begin(part);
+      copy_block(b, first, depth.length(part), buffer);
+      run_block(b, part, buffer);
+    }
+  }
+
+  void copy_block(const Block& b, int64_t first, int64_t count, T* buffer) const {
+    const Bands &v = copy.vertical, &h = copy.horizontal;
+    const T* image = g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
+    for (int64_t c = 0; c < count; ++c) {
+      const T* from = image + (first + c) * g.src_strides.channel;
+      T* to = buffer + c * plane;
+      for (int64_t band = 0; band < v.count() * h.count(); ++band) {
+        const int64_t y0 = v.origin[band / h.count()] + v.step * b.i0;
+        const int64_t x0 = h.origin[band % h.count()] + h.step * b.j0;
+        T* line = to + band * copy.picture;
+        for (int64_t e = 0; e < b.rows + v.span; ++e, line += copy.pitch)
+          copy_line(line, from, y0 + e * v.step, x0, b.columns + h.span);
+      }
+    }
+  }
+
+  void copy_line(T* to, const T* plane_from, int64_t y, int64_t x0, int64_t length) const {
+    const int64_t step = copy.horizontal.step;
+    const Inside in(x0, step, y >= 0 && y < g.src_h ? g.src_w : 0, length);
+    std::fill(to, to + in.begin, T{0});
+    if (in.end > in.begin)
+      k.copy_strided(to + in.begin,
+                     plane_from + y * g.src_strides.row + (x0 + in.begin * step) * g.src_strides.column,
+                     in.end - in.begin, step * g.src_strides.column);
+    std::fill(to + in.end, to + length, T{0});
+  }
+
+  // All tiles of one block, for one part of the source channels.
+  void run_block(const Block& b, int64_t part, const T* buffer) const {
+    const auto& table = taps[part == depth.count - 1];
+    const Split m(b.m_count, k.rows);
+    TileArguments<T> t{};
+    t.taps = table.data(), t.tap_count = static_cast<int64_t>(table.size());
+    t.depth = depth.length(part);
+    t.a_row = weight_row, t.a_step = 1, t.b_step = plane;
+    t.accumulate = part > 0;
+    const int64_t lines = row_wise ? b.rows : 1;
+    const int64_t length = row_wise ? b.columns : (b.rows - 1) * copy.pitch + b.columns;
+    for (int64_t p = 0; p < m.count; ++p) {
+      const int64_t channel = b.group * g.dst_channels + b.m0 + m.begin(p);
+      t.a = packed + channel * weight_row + depth.begin(part) * g.tap_count();
+      t.row_start = g.bias && part == 0 ? g.bias + channel : nullptr;
+      for (int64_t line = 0; line < lines; ++line)
+        for (int64_t q = line * copy.pitch, end = q + length; q < end; q += panel) {
+          t.b = buffer + q;
+          run_tile(b, t, channel, m.length(p), q, std::min(panel, end - q));
+        }
+    }
+  }
+
+  void run_tile(const Block& b, TileArguments<T>& t, int64_t channel, int64_t m_count, int64_t q,
+                int64_t q_count) const {
+    T* dst = g.dst + b.image * g.dst_strides.image + channel * g.dst_strides.channel +
+             b.i0 * g.dst_strides.row + b.j0 * g.dst_strides.column;
+    const int vectors = q_count <= k.lanes ? 1 : 2;
+    const auto kernel = k.tile[vectors - 1][m_count - 1];
+    const int64_t i = q / copy.pitch, j = q % copy.pitch;
+    const bool dense = b.columns == copy.pitch && b.columns == g.dst_strides.row;
+    if (g.dst_strides.column == 1 && q_count == vectors * k.lanes && (dense || j + q_count <= b.columns)) {
+      t.c = dst + i * g.dst_strides.row + j, t.c_row = g.dst_strides.channel;
+      kernel(t);
+      return;
+    }
+    alignas(64) T result[GemmKernelsOf<T>::most_rows * 2 * 16];
+    TileArguments<T> apart = t;
+    apart.c = result, apart.c_row = panel, apart.accumulate = false;
+    kernel(apart);
+    for (int64_t m = 0; m < m_count; ++m)
+      store_apart(b, dst + m * g.dst_strides.channel, result + m * panel, i, j, q_count, t.accumulate);
+  }
+
+  // The results that are destinations, line by line.
+  void store_apart(const Block& b, T* dst, const T* from, int64_t i, int64_t j, int64_t count, bool add) const {
+    for (int64_t left = count; left > 0; ++i, j = 0) {
+      T* to = dst + i * g.dst_strides.row;
+      const int64_t in_line = std::min(copy.pitch - j, left), end = std::min(b.columns - j, in_line);
+      if (add)
+        for (int64_t e = 0; e < end; ++e) to[(j + e) * g.dst_strides.column] += from[e];
+      else
+        for (int64_t e = 0; e < end; ++e) to[(j + e) * g.dst_strides.column] = from[e];
+      from += in_line, left -= in_line;
+    }
+  }
+
+  const Gather<T>& g;
+  const GemmKernelsOf<T>& k;
+  const int64_t panel;
+  const Split columns, rows;
+  const BlockCopy copy;
+  const int64_t plane;
+  const Split depth;
+  const bool row_wise;
+  const int64_t weight_row;
+  const Split channels;
+  std::vector<TapOffset> taps[2];  // of a whole part of the source channels, and of the last part
+  T* packed = nullptr;
+};
+
+}  // namespace
+
+template <class T>
+void run_planes(const Gather<T>& g) {
+  Planes<T>(g).run();
+}
+
+template void run_planes(const Gather<float>&);
+template void run_planes(const Gather<double>&);
+
+}  // namespace fastconv

@@ -1,0 +1,196 @@
+"""The `fastconv` command: info, check, bench, demo.
+
+Exit codes: 0 done; 1 a check missed; 2 the user's mistake, told in one line; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import BackendUnavailableError, FastconvError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (FastconvError, OSError) as error:
+        print(f"fastconv: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fastconv: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fastconv", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Any], int], about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(run=run)
+        return added
+
+    command("info", _info, "versions, processor, instruction sets, backends and the choice of auto")
+
+    check = command("check", _check, "compare backends with torch on random cases")
+    check.add_argument("--backend", help="one backend (default: every one that is there)")
+    check.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    check.add_argument("--cases", type=_positive, default=300, help="how many (default: 300)")
+    check.add_argument("--seed", type=int, default=0, help="which cases (default: 0)")
+
+    bench = command("bench", _bench, "time VGG19's layers on every backend, beside torch")
+    bench.add_argument("--backend", action="append", help="only these (repeatable); torch always")
+    bench.add_argument("--size", type=_positive, default=256, help="picture's side (default: 256)")
+    bench.add_argument("--batch", type=_positive, default=1, help="pictures (default: 1)")
+    bench.add_argument("--seconds", type=float, default=0.5, help="per figure (default: 0.5)")
+    bench.add_argument(
+        "--json", metavar="FILE", help="also write the figures ('-': only, to stdout)"
+    )
+
+    demo = command("demo", _demo, "edges and blur of a drawn picture on every backend")
+    demo.add_argument(
+        "-o", "--out", default="out/fastconv-demo.png", help="where to save the sheet"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text}")
+    return value
+
+
+def _info(options: argparse.Namespace) -> int:
+    import numpy
+    import torch
+
+    from .registry import backends, current_backend, load, resolve
+    from .timing import machine
+
+    facts = {"fastconv": __version__, **machine(), "numpy": numpy.__version__}
+    facts["CUDA"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    table = backends()
+    if table["native"].available:
+        native: Any = load("native")
+        sets = ", ".join(native.instruction_sets())
+        facts["instruction set"] = f"{native.instruction_set()} (this machine has {sets})"
+    if table["numba"].available:
+        numba: Any = load("numba")
+        facts["numba"] = f"kernels ready after {numba.warm_up():.1f} s (compiled once, then cached)"
+    for name, value in facts.items():
+        print(f"{name + ':':17}{value}")
+    print("\nbackends, in the order of 'auto':")
+    for name, info in table.items():
+        state = f"on {', '.join(info.devices)}" if info.available else info.reason
+        print(f"  {name:8}{info.about}; {state}")
+    chosen = resolve("auto", "cpu", torch.float32)[0]
+    winner = next(name for name, info in table.items() if info.available and load(name) is chosen)
+    print(f"\n'auto' takes '{winner}' on the CPU: the first of the order that is there.")
+    if current_backend() != "auto":
+        print(f"In force now: '{current_backend()}', by FASTCONV_BACKEND.")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from . import demo
+
+    picture = demo.drawn_picture()
+    rows = demo.run(picture)
+    path = Path(options.out)
+    _save(path, lambda temporary: demo.sheet(picture, rows).save(temporary, format="PNG"))
+    print(f"{'backend':10}{'seconds':>10}{'largest difference to torch':>30}")
+    for row in rows:
+        print(f"{row.backend:10}{row.seconds:10.4f}{row.difference:30.1e}")
+    print(f"\nEdges and blur of a drawn picture, {picture.shape[-1]} px: {path}")
+    return 0
+
+
+def _save(path: Path, write: Callable[[Path], object]) -> None:
+    """Write to a temporary neighbour and rename, so that no half-written file is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from .benchmark import table, vgg19_rows
+    from .registry import backends, known, load
+    from .timing import machine
+
+    for name in options.backend or []:
+        load(known(name))
+    there = [n for n, info in backends().items() if info.available and n != "naive"]
+    rows: list[dict[str, Any]] = []
+    facts = machine()
+
+    def measured() -> Iterator[dict[str, Any]]:
+        for row in vgg19_rows(
+            options.backend or there, options.size, options.batch, options.seconds
+        ):
+            rows.append(row)
+            yield row
+
+    readable = sys.stderr if options.json == "-" else sys.stdout
+    print(", ".join(f"{name} {value}" for name, value in facts.items()), file=readable)
+    for line in table(measured()):
+        print(line, flush=True, file=readable)
+    if options.json:
+        _write_json(options.json, {"machine": facts, "rows": rows})
+    return 0
+
+
+def _write_json(target: str, content: object) -> None:
+    text = json.dumps(content, indent=1) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+    else:
+        _save(Path(target), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _check(options: argparse.Namespace) -> int:
+    import torch
+
+    from .checking import check_backend
+    from .registry import AUTO, backends, known, load
+
+    if options.device != "cpu" and not torch.cuda.is_available():
+        raise BackendUnavailableError(f"--device {options.device}: torch sees no such device here")
+
+    names = [options.backend] if options.backend else list(backends())
+    missed = 0
+    for name in names:
+        if not options.backend and not backends()[name].available:
+            print(f"{name}: {backends()[name].reason}")
+            continue
+        if known(name) != AUTO:
+            load(name)
+        print(f"{name} on {options.device}: {options.cases} random cases, seed {options.seed}")
+        for finding in check_backend(name, options.device, options.cases, options.seed):
+            missed += not finding.passed
+            print(
+                f"  {finding.kind:12}{str(finding.dtype)[6:]:10}{finding.cases:4} cases   "
+                f"worst error {finding.error:8.1e} = {finding.ratio:5.2f} of the tolerance"
+            )
+            if not finding.passed:
+                print(f"    MISSED by {finding.case} {finding.problem}")
+    print(f"{missed} missed" if missed else "all within tolerance")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

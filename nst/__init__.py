@@ -1,0 +1,51 @@
+"""nst: neural style transfer, from two pictures to a finished one.
+
+    import nst
+    result = nst.stylize("photo.jpg", "painting.jpg", size=512)
+    result.image.save("out.png")
+
+The names are loaded when they are first used: `nst --help` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Observer": "progress",
+    "Picture": "images",
+    "Result": "pipeline",
+    "Step": "run",
+    "StyleConfig": "config",
+    "iterate": "pipeline",
+    "load_picture": "images",
+    "stylize": "pipeline",
+}
+
+if TYPE_CHECKING:
+    from .config import StyleConfig
+    from .images import Picture, load_picture
+    from .pipeline import Result, iterate, stylize
+    from .progress import Observer
+    from .run import Step
+
+__all__ = [
+    "Observer",
+    "Picture",
+    "Result",
+    "Step",
+    "StyleConfig",
+    "__version__",
+    "iterate",
+    "load_picture",
+    "stylize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nst' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"nst.{_HOMES[name]}"), name)

@@ -1,0 +1,159 @@
+"""The smaller commands: each a dataclass of options, whose `run` returns the lines to print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from .errors import ConfigError
+
+Lines = list[str]
+Observer = Any  # nst.progress.Observer; not imported, so that help need not wait for torch
+
+
+@dataclass(frozen=True)
+class Show:
+    """Print the settings that nst kept in a picture."""
+
+    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    """A picture that nst wrote."""
+
+    def run(self, observer: Observer) -> Lines:
+        from .outputs import read_settings
+
+        return [json.dumps(read_settings(self.picture), indent=2, ensure_ascii=False)]
+
+
+@dataclass(frozen=True)
+class Animate:
+    """Make a .gif or .mp4 of a folder of frames."""
+
+    frames: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """The folder that --save-every filled."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("animation.gif")
+    """Where to: .gif or .mp4."""
+    fps: float = 12.0
+    """Frames per second."""
+
+    def run(self, observer: Observer) -> Lines:
+        from .outputs import animate
+
+        return [f"wrote {animate(self.frames, self.output, self.fps)}"]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Lay pictures side by side on one sheet."""
+
+    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE ...")]
+    """For example content, style and result."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("comparison.png")
+    """Where to."""
+    labels: Annotated[tuple[str, ...], arg(metavar="TEXT ...")] = ()
+    """What stands under them; the files' names if not given."""
+
+    def run(self, observer: Observer) -> Lines:
+        from .outputs import compare_sheet
+
+        if self.labels and len(self.labels) != len(self.pictures):
+            raise ConfigError(
+                f"labels expects one text per picture, {len(self.pictures)}, got {len(self.labels)}"
+            )
+        labels = self.labels or tuple(path.stem for path in self.pictures)
+        return [f"wrote {compare_sheet(list(zip(self.pictures, labels)), self.output)}"]
+
+
+@dataclass(frozen=True)
+class NetworkTable:
+    """Print a network layer by layer: shape, parameters, work, memory, convolution kernel."""
+
+    name: Annotated[Positional[str], arg(metavar="NETWORK")]
+    """vgg19, vgg16, resnet50 or builtin."""
+    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "512"
+    """Size of the picture."""
+    backend: str = "auto"
+    """What computes the convolutions."""
+
+    def run(self, observer: Observer) -> Lines:
+        from .images import parse_size
+        from .survey import table
+
+        size = parse_size(self.size)
+        hw = (size, size) if isinstance(size, int) else (size[1], size[0])
+        return table(self.name.lower(), hw, self.backend)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Draw what a layer sees in a picture: its feature maps, or their Gram matrix."""
+
+    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    """The picture."""
+    layer: str = "relu3_1"
+    """The layer."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("features.png")
+    """Where to."""
+    what: Literal["maps", "gram"] = "maps"
+    """Feature maps, or the Gram matrix of the layer."""
+    network: Literal["auto", "builtin", "vgg19", "vgg16", "resnet50"] = "auto"
+    """The network."""
+    weights: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Weights from a file of your own."""
+    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "256"
+    """Size at which the network sees the picture."""
+    backend: Literal["auto", "native", "torch", "numba", "naive"] = "auto"
+    """What computes the convolutions."""
+
+    def run(self, observer: Observer) -> Lines:
+        from .plots import feature_grid, gram_picture
+        from .run import features_of
+
+        network, features = features_of(
+            self.picture,
+            self.layer,
+            observer,
+            network=self.network,
+            weights=self.weights,
+            size=self.size,
+            backend=self.backend,
+        )
+        title = f"{network} {self.layer}"
+        if self.what == "gram":
+            from .losses import gram
+
+            return [f"wrote {gram_picture(gram(features), self.output, title)}"]
+        return [f"wrote {feature_grid(features, self.output, title)}"]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Draw a scene and two paintings, and bring them together with the built-in network."""
+
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("out")
+    """Folder for all that it writes."""
+    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "320"
+    """Size of the result."""
+    iterations: Annotated[int, arg(aliases=["-i"])] = 120
+    """Loss evaluations at the first scale."""
+    backend: Literal["auto", "native", "torch", "numba", "naive"] = "auto"
+    """What computes the convolutions."""
+
+    def run(self, observer: Observer) -> Lines:
+        from .demo import demo
+
+        return demo(self.out, self.size, self.iterations, self.backend, observer)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": Demo,
+    "show": Show,
+    "animate": Animate,
+    "compare": Compare,
+    "network": NetworkTable,
+    "features": Features,
+}

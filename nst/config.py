@@ -1,0 +1,372 @@
+"""StyleConfig: the only home of nst's options, their defaults and their help.
+
+The command line's flags, the TOML file, the settings kept in a result's metadata and the
+keywords of `nst.stylize` all follow from the fields below; the text under a field is its help.
+To add an option, add a field, and a check in `__post_init__` if its type does not say it all.
+
+The sections exist for the help page: to everything else, StyleConfig is one flat dataclass.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from tyro.conf import arg
+
+from .errors import ConfigError, did_you_mean
+
+Preset = Literal["quality", "gatys", "seed"]
+NetworkName = Literal["auto", "builtin", "vgg19", "vgg16", "resnet50"]
+BackendName = Literal["auto", "native", "torch", "numba", "naive"]
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """What goes in, and how large it comes out."""
+
+    size: Annotated[int | str, arg(aliases=["-s"], metavar="N|WxH")] = 512
+    """Longest side of the result in pixels, or WIDTHxHEIGHT."""
+    init: Annotated[str, arg(metavar="WORD|PATH")] = "content"
+    """Picture to start from: content, style, random, gray, or a file."""
+    style_fit: Literal["keep", "crop", "stretch"] = "keep"
+    """How the style meets the result's shape: keep its own, be cropped, or be stretched."""
+    style_scale: float = 1.0
+    """Size of the style picture relative to the result; smaller gives finer strokes."""
+    style_weights: Annotated[tuple[float, ...], arg(metavar="W W ...")] = ()
+    """How much each of several styles counts; alike if not given."""
+    mask: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Picture that is white where the style goes and black where the content stays as it is."""
+    preserve_color: Literal["off", "luminance", "match"] = "off"
+    """luminance puts the content's colours back at the end; match recolours the style first."""
+    seed: int = 0
+    """Seed of everything random; the same seed gives the same picture on one machine."""
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which network looks at the pictures, and how it is computed."""
+
+    network: NetworkName = "auto"
+    """auto takes VGG19 with ImageNet weights if it can be had, else the built-in one."""
+    weights: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Weights from a file of your own (.pth or .safetensors, torchvision's names)."""
+    pooling: Literal["max", "avg", "l2"] = "max"
+    """Pooling between blocks; avg and l2 are rescaled to keep the activations' size."""
+    padding: Literal["replicate", "zero"] = "replicate"
+    """What the first convolution sees beyond the border."""
+    content_layers: Annotated[Names, arg(metavar="LAYER ...")] = ()
+    """Layers that hold the content, by commas or spaces; the network's usual if not given."""
+    style_layers: Annotated[Names, arg(metavar="LAYER ...")] = ()
+    """Layers that hold the style, by commas or spaces; the network's usual if not given."""
+    style_layer_weights: Annotated[tuple[float, ...], arg(metavar="W W ...")] = ()
+    """How much each style layer counts (normalised to sum to 1)."""
+    backend: BackendName = "auto"
+    """What computes the convolutions (`fastconv info` tells which are there)."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where it is computed; auto takes a GPU if there is one."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Precision of the network; statistics and losses are never below float32."""
+    max_memory: Annotated[str, arg(metavar="4G")] = ""
+    """Refuse a run whose estimated memory is more than this (for example 900M or 4G)."""
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What the result should share with the content and with the style."""
+
+    style_loss: Literal["wasserstein", "covariance", "gram", "gatys"] = "wasserstein"
+    """How the statistics of style features are compared."""
+    content_loss: Literal["mse", "gatys"] = "mse"
+    """How content features are compared: mean of squares, or the paper's half sum."""
+    normalize: bool = True
+    """Divide each loss by its target's own scale, so that weights hold for every size."""
+    content_weight: Annotated[float, arg(aliases=["-cw"])] = 0.05
+    """Weight of the content."""
+    style_weight: Annotated[float, arg(aliases=["-sw"])] = 1.0
+    """Weight of the style."""
+    tv_weight: Annotated[float, arg(aliases=["-tw"])] = 0.02
+    """Weight of the total variation: more is smoother."""
+    range_weight: float = 1.0
+    """Weight of the penalty on colours outside [0, 1] (Adam clamps instead)."""
+    balance: Literal["fixed", "auto"] = "fixed"
+    """auto moves the content's weight so that the losses keep the proportion of the weights."""
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """How the picture is found."""
+
+    optimizer: Literal["lbfgs", "adam", "adamw"] = "lbfgs"
+    """lbfgs is sharp, adam (averaged) smooth; adamw is plain, slowed down on a plateau."""
+    iterations: Annotated[tuple[int, ...], arg(aliases=["-i"], metavar="N ...")] = (200,)
+    """Loss evaluations at the first scale (later ones get fewer), or one number per scale."""
+    scales: int = 0
+    """Coarse to fine in so many steps of sqrt(2); 0 starts near 128 pixels, 1 turns it off."""
+    learning_rate: Annotated[float | None, arg(aliases=["-lr"], metavar="X")] = None
+    """Step size; if not given, the optimiser's usual one."""
+    history: int = 20
+    """Curvature pairs that L-BFGS remembers."""
+    ema: float = 0.99
+    """Decay of Adam's running average of the pictures, which is the result; 0 turns it off."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written."""
+
+    output: Annotated[Path | None, arg(aliases=["-o"], metavar="PATH")] = None
+    """The result: .png, .jpg, .webp, .tif."""
+    quality: int = 95
+    """Quality of JPEG and WebP, 1 to 100."""
+    bits: Literal[8, 16] = 8
+    """Bits per channel; 16 is for TIFF."""
+    save_every: Annotated[int, arg(metavar="N")] = 0
+    """Save a frame every N iterations, into a folder beside the result."""
+    plot: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Draw the losses over the iterations."""
+    csv: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Write the losses as a table."""
+    animate: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Make a .gif or .mp4 of the frames."""
+    fps: float = 12.0
+    """Frames per second of the animation."""
+    checkpoint: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Where an unfinished run is kept (usually the result's name with .ckpt)."""
+    checkpoint_minutes: float = 3.0
+    """Minutes between checkpoints."""
+
+
+# Under these names the help page shows them.
+SECTIONS: dict[str, type] = {
+    "picture": PictureOptions,
+    "network": NetworkOptions,
+    "loss": LossOptions,
+    "optimizer": OptimizerOptions,
+    "output": OutputOptions,
+}
+
+CONV_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+PRESETS: dict[str, dict[str, Any]] = {
+    "quality": {},
+    # The paper, with the weights of its authors' own code: layers by 1/channels^2, the content
+    # as a mean instead of half a sum, so that the weights do not depend on the size.
+    "gatys": {
+        "init": "random",
+        "pooling": "avg",
+        "padding": "zero",
+        "style_loss": "gatys",
+        "normalize": False,
+        "content_weight": 1.0,
+        "style_weight": 1000.0,
+        "style_layer_weights": (64.0, 16.0, 4.0, 1.0, 1.0),
+        "tv_weight": 0.0,
+        "scales": 1,
+        "iterations": (500,),
+        "history": 100,
+    },
+    # What most tutorials do: convolution layers, Gram matrices over C*H*W, 1 to a million.
+    "seed": {
+        "padding": "zero",
+        "content_layers": ("conv4_2",),
+        "style_layers": CONV_LAYERS,
+        "style_layer_weights": (1.0,) * 5,
+        "style_loss": "gram",
+        "normalize": False,
+        "content_weight": 1.0,
+        "style_weight": 1e6,
+        "tv_weight": 0.0,
+        "scales": 1,
+        "iterations": (300,),
+        "history": 100,
+    },
+}
+
+
+@dataclass(frozen=True)
+class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, PictureOptions):
+    """All settings of one run.
+
+    `StyleConfig.of(preset, **options)` starts from a preset; the constructor from `quality`.
+    """
+
+    preset: Preset = "quality"
+    """Where the defaults come from: quality, gatys (the paper) or seed (the tutorials)."""
+
+    def __post_init__(self) -> None:
+        self._tidy()
+        self._check_choices()
+        self._check_numbers()
+
+    @classmethod
+    def of(cls, preset: str = "quality", /, **options: Any) -> StyleConfig:
+        """The preset with `options` on top; an unknown name is a ConfigError."""
+        if preset not in PRESETS:
+            raise ConfigError(f"unknown preset {preset!r}: {did_you_mean(preset, PRESETS)}")
+        _check_names(options)
+        return cls(**{**PRESETS[preset], **options, "preset": preset})
+
+    def but(self, **options: Any) -> StyleConfig:
+        """A copy with `options` changed."""
+        _check_names(options)
+        return replace(self, **options)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as numbers, words and lists, for metadata, TOML and checkpoints."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    def _tidy(self) -> None:
+        for name in ("content_layers", "style_layers"):
+            self._set(name, _split(getattr(self, name)))
+        for name in ("style_weights", "style_layer_weights"):
+            self._set(name, tuple(_number(name, w) for w in _split(getattr(self, name))))
+        counts = self.iterations
+        self._set("iterations", tuple(_count("iterations", n) for n in _split(counts)))
+        for name in ("weights", "mask", "output", "plot", "csv", "animate", "checkpoint"):
+            value = getattr(self, name)
+            self._set(name, None if value in (None, "") else Path(value))
+        self._set("init", str(self.init))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_choices(self) -> None:
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                hint = did_you_mean(str(value), map(str, choices))
+                raise ConfigError(f"{name} has no choice {value!r}: {hint}")
+
+    def _check_numbers(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if one is not None:
+                    _check_range(name, one, low, high)
+        if not self.iterations:
+            raise ConfigError("iterations expects one number, or one per scale, got none")
+        for name in ("style_weights", "style_layer_weights"):
+            given = getattr(self, name)
+            if given and not sum(given) > 0:
+                raise ConfigError(f"{name} expects at least one weight above 0, got {given}")
+        if self.content_weight == 0 and self.style_weight == 0:
+            raise ConfigError("content_weight and style_weight are both 0: nothing to do")
+        parse_memory(self.max_memory)
+
+
+def _choices() -> dict[str, tuple[Any, ...]]:
+    hints = get_type_hints(StyleConfig)
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
+
+
+CHOICES = _choices()
+RANGES: dict[str, tuple[float, float]] = {
+    "style_scale": (0.05, 8.0),
+    "style_weights": (0.0, math.inf),
+    "style_layer_weights": (0.0, math.inf),
+    "content_weight": (0.0, math.inf),
+    "style_weight": (0.0, math.inf),
+    "tv_weight": (0.0, math.inf),
+    "range_weight": (0.0, math.inf),
+    "iterations": (1, 1_000_000),
+    "scales": (0, 16),
+    "learning_rate": (1e-9, 1e3),
+    "history": (1, 1000),
+    "ema": (0.0, 0.9999),
+    "quality": (1, 100),
+    "save_every": (0, math.inf),
+    "fps": (0.1, 120.0),
+    "checkpoint_minutes": (0.0, math.inf),
+    "seed": (0, 2**63 - 1),
+}
+OPTION_NAMES = tuple(field.name for field in fields(StyleConfig))
+# What may differ between a run and its resumption: it does not touch the picture.
+OUTPUT_NAMES = frozenset(field.name for field in fields(OutputOptions))
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in OPTION_NAMES:
+            raise ConfigError(f"unknown option {name!r}: {did_you_mean(name, OPTION_NAMES)}")
+
+
+def _check_range(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name} expects a number, got {value!r}")
+    if not low <= value <= high or value == math.inf:  # NaN fails the comparison as well
+        upto = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        raise ConfigError(f"{name} expects {upto}, got {value:g}")
+
+
+def _split(value: Any) -> tuple[Any, ...]:
+    """One value, or several, or words with commas in them: always a tuple."""
+    several = value if isinstance(value, tuple | list) else (value,)
+    parts: list[Any] = []
+    for one in several:
+        parts += one.replace(",", " ").split() if isinstance(one, str) else [one]
+    return tuple(parts)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} expects numbers, got {value!r}") from None
+
+
+def _count(name: str, value: Any) -> int:
+    number = _number(name, value)
+    if number != int(number if math.isfinite(number) else 0):
+        raise ConfigError(f"{name} expects whole numbers, got {value!r}")
+    return int(number)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def parse_memory(text: str) -> int | None:
+    """Bytes from words like 900M or 4G; None for the empty word.
+
+    >>> parse_memory("1.5G")
+    1610612736
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*", text)
+    if match is None or float(match[1]) <= 0:
+        raise ConfigError(f"max_memory expects a size such as 900M or 4G, got {text!r}")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """The options in a TOML file; tables may be used to group them, and mean nothing."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from None
+    options: dict[str, Any] = {}
+    for name, value in content.items():
+        options.update(value if isinstance(value, dict) else {name: value})
+    options = {name.replace("-", "_"): value for name, value in options.items()}
+    _check_names(options)
+    return options
+
+
+def write_toml(config: StyleConfig) -> str:
+    """The settings as a TOML file that `read_toml` takes back; what is not set is left out."""
+    import tomli_w
+
+    return tomli_w.dumps({k: v for k, v in config.plain().items() if v is not None})

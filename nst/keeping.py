@@ -1,0 +1,116 @@
+"""What a run leaves on the disk: frames and checkpoints while it runs, the rest at its end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import checkpoint as checkpoints
+from .config import StyleConfig
+from .errors import ConfigError
+from .outputs import ANIMATORS, FrameWriter, animate, check_writable, save_picture
+from .outputs.atomic import check_folder
+from .progress import Observer
+
+if TYPE_CHECKING:
+    from .pipeline import Result
+    from .run import Run, Step
+
+ANIMATION_FRAMES = 60  # about; 5 seconds at 12 frames per second
+
+
+def check_outputs(config: StyleConfig) -> None:
+    """Find out before the work, not after it, that a file cannot be written."""
+    if config.output is not None:
+        check_writable(config.output)
+    if config.save_every and config.output is None:
+        raise ConfigError("save_every puts its frames beside the result: give output as well")
+    if config.animate is not None:
+        if config.animate.suffix.lower() not in ANIMATORS:
+            raise ConfigError(
+                f"animate expects one of {', '.join(ANIMATORS)}, got '{config.animate.suffix}'"
+            )
+        check_folder(config.animate)
+    for path in (config.plot, config.csv, checkpoint_path(config)):
+        if path is not None:
+            check_folder(path)
+
+
+def checkpoint_path(config: StyleConfig) -> Path | None:
+    """Where the run keeps itself: as told, or beside the result, or nowhere."""
+    if config.checkpoint is not None:
+        return config.checkpoint
+    return None if config.output is None else config.output.with_suffix(".ckpt")
+
+
+class FrameKeeper(Observer):
+    """Writes frames named by iteration; for an animation alone, into a folder that is removed."""
+
+    def __init__(self, config: StyleConfig) -> None:
+        self.config = config
+        self.folder: Path | None = None
+        self.scratch: Path | None = None
+        if config.save_every and config.output is not None:
+            self.folder = config.output.with_name(f"{config.output.stem}-frames")
+            stem = config.output.stem
+        else:
+            self.scratch, stem = Path(tempfile.mkdtemp(prefix="nst-frames-")), "frame"
+        self.writer = FrameWriter(self.folder or self.scratch or Path(), stem)
+
+    def step(self, step: Step) -> None:
+        every = self.config.save_every or max(1, round(step.iterations / ANIMATION_FRAMES))
+        last = step.iteration == step.iterations
+        if step.iteration == 1 or step.iteration % every == 0 or last:
+            self.writer.save(step.iteration, step.picture)
+
+    def animate(self) -> None:
+        """Make the animation that was asked for, and clear up what was only for it."""
+        try:
+            if self.config.animate is not None and self.writer.paths:
+                animate(self.writer.paths, self.config.animate, self.config.fps)
+        finally:
+            if self.scratch is not None:
+                shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+class CheckpointKeeper(Observer):
+    """Keeps the run every few minutes, and when it is interrupted; removes it at the end."""
+
+    def __init__(self, run: Run, sources: dict[str, Any]) -> None:
+        path = checkpoint_path(run.config)
+        assert path is not None, "made only where there is a place for it"
+        self.path, self.sources = path, sources
+        self.minutes, self.last = run.config.checkpoint_minutes, time.monotonic()
+
+    def step(self, step: Step) -> None:
+        if time.monotonic() - self.last >= 60 * self.minutes:
+            checkpoints.save(self.path, step.run, self.sources)
+            self.last = time.monotonic()
+
+    def finish(self, run: Run, unfinished: bool) -> Path | None:
+        """Keep what is unfinished; of a finished run nothing stays."""
+        if unfinished:
+            checkpoints.save(self.path, run, self.sources)
+            return self.path
+        self.path.unlink(missing_ok=True)
+        return None
+
+
+def write_outputs(result: Result) -> None:
+    """The picture first: whatever else may fail, it is there."""
+    config = result.config
+    if config.output is not None:
+        save_picture(
+            config.output, result.rgb, result.alpha, result.settings, config.quality, config.bits
+        )
+    if config.csv is not None:
+        from .plots import write_csv
+
+        write_csv(result.losses, config.csv)
+    if config.plot is not None:
+        from .plots import plot_losses
+
+        plot_losses(result.losses, config.plot)

@@ -1,0 +1,221 @@
+"""The losses: content, style by statistics of features, total variation, range.
+
+f is a feature map (1, c, h, w) seen as c signals of m = h w values.  With `normalize`, each
+loss is divided by the same loss of its target against nothing (all zeros for style, the
+channels' means for content), so that a weight means the same at every size, for every network
+and every layer.
+
+A style loss is a row of STYLE_LOSSES: `statistics` turns features into tensors that can be
+averaged over several styles, `distance` compares them with the target's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Statistics = tuple[Tensor, ...]
+
+COVARIANCE_EPS = 1e-4  # relative to the mean variance; keeps square roots differentiable
+NEWTON_STEPS = 12
+
+
+def gram(f: Tensor) -> Tensor:
+    """G[i,j] = sum_k f[i,k] f[j,k] / m, shape (c, c)."""
+    flat = f.flatten(2).squeeze(0)
+    return flat @ flat.T / flat.shape[1]
+
+
+def mean_and_covariance(f: Tensor) -> Statistics:
+    """mu[i] = mean of f[i], S[i,j] = mean of (f[i] - mu[i]) (f[j] - mu[j])."""
+    flat = f.flatten(2).squeeze(0)
+    mean = flat.mean(1)
+    centred = flat - mean[:, None]
+    return mean, centred @ centred.T / flat.shape[1]
+
+
+def _gram_over_c(f: Tensor) -> Statistics:
+    return (gram(f) / f.shape[1],)
+
+
+def _gram_alone(f: Tensor) -> Statistics:
+    return (gram(f),)
+
+
+def _paper(a: Statistics, b: Statistics) -> Tensor:
+    """sum (G - A)^2 / (4 N^2), which is the paper's 1 / (4 N^2 M^2) with G summed over M."""
+    return (a[0] - b[0]).square().mean() / 4
+
+
+def _mean_square(a: Statistics, b: Statistics) -> Tensor:
+    return torch.stack([(x - y).square().mean() for x, y in zip(a, b)]).sum()
+
+
+def _sum_square(a: Statistics, b: Statistics) -> Tensor:
+    """|mu - mu'|^2 + |S - S'|, both in the units of a variance."""
+    means = (a[0] - b[0]).square().sum()
+    return means + (a[1] - b[1]).square().sum().add(1e-12).sqrt()
+
+
+class _TraceOfRoot(torch.autograd.Function):
+    """tr(A^1/2) of a symmetric positive matrix by coupled Newton-Schulz steps.
+
+    Y -> A^1/2 and Z -> A^-1/2 come out together, and the gradient of tr(A^1/2) is Z / 2: no
+    second iteration for the backward pass.  A fixed number of steps bounds Z where A is nearly
+    singular (by 1.5^12 / |A|^1/2), which is what keeps the gradient finite there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:  # type: ignore[override]
+        norm = a.norm()
+        y, z = a / norm, torch.eye(a.shape[0], dtype=a.dtype, device=a.device)
+        three = 3 * z
+        for _ in range(NEWTON_STEPS):
+            t = 0.5 * (three - z @ y)
+            y, z = y @ t, t @ z
+        ctx.save_for_backward(z / norm.sqrt())
+        return y.trace() * norm.sqrt()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (z,) = ctx.saved_tensors
+        return grad * 0.25 * (z + z.T)
+
+
+def _root(s: Tensor) -> Tensor:
+    """S^1/2 through the eigenvalues, for targets: no gradient is needed."""
+    values, vectors = torch.linalg.eigh(s.double())
+    return (vectors * values.clamp(min=0).sqrt() @ vectors.T).to(s.dtype)
+
+
+def _regular(s: Tensor) -> Tensor:
+    return s + COVARIANCE_EPS * s.diagonal().mean().clamp(min=1e-12) * torch.eye(
+        s.shape[0], dtype=s.dtype, device=s.device
+    )
+
+
+def _prepare_wasserstein(target: Statistics) -> Statistics:
+    """The target's covariance, made regular, and its root, computed once."""
+    mean, covariance = target
+    covariance = _regular(covariance)
+    return mean, covariance, _root(covariance)
+
+
+def _wasserstein(a: Statistics, b: Statistics) -> Tensor:
+    """Squared 2-Wasserstein distance of two Gaussians.
+
+    |mu - mu'|^2 + tr(S + S' - 2 (S'^1/2 S S'^1/2)^1/2), with b = (mu', S', S'^1/2).
+    """
+    mean, covariance = a[0], _regular(a[1])
+    cross = b[2] @ covariance @ b[2]
+    spread = covariance.trace() + b[1].trace() - 2 * _TraceOfRoot.apply(cross)
+    return (mean - b[0]).square().sum() + spread.clamp(min=0)
+
+
+@dataclass(frozen=True)
+class StyleRow:
+    """A row of STYLE_LOSSES."""
+
+    about: str
+    statistics: Callable[[Tensor], Statistics]
+    distance: Callable[[Statistics, Statistics], Tensor]
+    size: Callable[[Statistics], Tensor]  # the distance from nothing, for `normalize`
+    prepare: Callable[[Statistics], Statistics] = lambda target: target
+
+
+def _power(target: Statistics) -> Tensor:
+    """|mu|^2 + tr S, the mean square of the features."""
+    return target[0].square().sum() + target[1].trace()
+
+
+STYLE_LOSSES: dict[str, StyleRow] = {
+    "wasserstein": StyleRow(
+        "2-Wasserstein distance between Gaussians of the features",
+        mean_and_covariance,
+        _wasserstein,
+        _power,
+        _prepare_wasserstein,
+    ),
+    "covariance": StyleRow(
+        "means and covariances of the features", mean_and_covariance, _sum_square, _power
+    ),
+    "gram": StyleRow(
+        "mean square of Gram matrices over c h w, as in most tutorials",
+        _gram_over_c,
+        _mean_square,
+        lambda target: target[0].square().mean(),
+    ),
+    "gatys": StyleRow(
+        "the paper's 1/(4 N^2 M^2) sum of squares of Gram matrices",
+        _gram_alone,
+        _paper,
+        lambda target: target[0].square().mean() / 4,
+    ),
+}
+
+CONTENT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": lambda f, p: (f - p).square().mean(),
+    "gatys": lambda f, p: (f - p).square().sum() / 2,
+}
+
+
+class StyleLoss(nn.Module):
+    """A loss layer: how far the features' statistics are from those of the style(s)."""
+
+    kind = "style"
+
+    def __init__(self, name: str, target: Statistics, normalize: bool) -> None:
+        super().__init__()
+        self.row = STYLE_LOSSES[name]
+        self.target = self.row.prepare(target)
+        self.scale = 1.0 if not normalize else 1 / max(float(self.row.size(target)), 1e-12)
+
+    def forward(self, f: Tensor) -> Tensor:
+        return self.row.distance(self.row.statistics(f), self.target) * self.scale
+
+
+class ContentLoss(nn.Module):
+    """A loss layer: how far the features are from the content's, place by place."""
+
+    kind = "content"
+
+    def __init__(self, name: str, target: Tensor, normalize: bool) -> None:
+        super().__init__()
+        self.compare, self.target = CONTENT_LOSSES[name], target
+        nothing = target.mean((2, 3), keepdim=True).expand_as(target)
+        size = float(self.compare(nothing, target)) if normalize else 1.0
+        self.scale = 1 / max(size, 1e-12)
+
+    def forward(self, f: Tensor) -> Tensor:
+        return self.compare(f, self.target) * self.scale
+
+
+def blend(name: str, features: Sequence[Tensor], weights: Sequence[float]) -> Statistics:
+    """The weighted mean of several styles' statistics; for one style, simply its own."""
+    total = sum(weights)
+    each = [STYLE_LOSSES[name].statistics(f) for f in features]
+    return tuple(sum(w / total * s for w, s in zip(weights, column)) for column in zip(*each))  # type: ignore[misc]
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Mean of squared differences between neighbours, diagonals included at half weight.
+
+    The border is replicated first: otherwise the outermost pixels have fewer neighbours, and
+    the frame of the picture is left rough.
+    """
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    right = (x[..., :, 1:] - x[..., :, :-1]).square().mean()
+    down = (x[..., 1:, :] - x[..., :-1, :]).square().mean()
+    falling = (x[..., 1:, 1:] - x[..., :-1, :-1]).square().mean()
+    rising = (x[..., 1:, :-1] - x[..., :-1, 1:]).square().mean()
+    return right + down + (falling + rising) / 2
+
+
+def out_of_range(x: Tensor) -> Tensor:
+    """Mean square of what lies beyond [0, 1], per mille of the range: 0 inside."""
+    return (x - x.clamp(0, 1)).square().mean() * 1000

@@ -1,0 +1,298 @@
+"""The networks that look at the pictures, cut at the deepest layer in use.
+
+A network is a named stack: [(name, module), ...] run in order, for VGG
+
+    conv1_1 relu1_1 conv1_2 relu1_2 pool1 conv2_1 ... relu5_4 pool5
+
+and for ResNet-50 conv1 bn1 relu1 pool1 block1_1 ... block4_3.  `Network` runs the stack, hands
+out features by layer name, and carries loss layers attached at such names.
+
+To add a network, write a function that returns its stack and give it a row in NETWORKS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from fastconv import swap_convs
+
+from .errors import ConfigError, LayerError, did_you_mean
+from .resnet import Bottleneck
+
+Stack = list[tuple[str, nn.Module]]
+State = dict[str, Tensor]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# What keeps the activations' size when max pooling is exchanged: the average and the root mean
+# square of four positive, correlated numbers are that much smaller than their maximum.
+POOL_SCALE = {"max": 1.0, "avg": 2.0, "l2": 0.78}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table: how a network is built, and the layers it is usually read at."""
+
+    about: str
+    stack: Callable[[str], Stack]  # takes the pooling
+    layout: Callable[[], dict[str, str]]  # torchvision's module name for each of ours
+    content_layers: tuple[str, ...]
+    style_layers: tuple[str, ...]
+    style_layer_weights: tuple[float, ...]
+
+
+def vgg_names(blocks: Sequence[int]) -> list[str]:
+    """The layers of a VGG in order, which is torchvision's order in `features`."""
+    names: list[str] = []
+    for block, convs in enumerate(blocks, start=1):
+        for i in range(1, convs + 1):
+            names += [f"conv{block}_{i}", f"relu{block}_{i}"]
+        names.append(f"pool{block}")
+    return names
+
+
+def _vgg(blocks: Sequence[int], width: int) -> Callable[[str], Stack]:
+    def stack(pooling: str) -> Stack:
+        layers: Stack = []
+        channels = 3
+        for name in vgg_names(blocks):
+            if name.startswith("conv"):
+                out = width * min(2 ** (int(name[4]) - 1), 8)
+                layers.append((name, nn.Conv2d(channels, out, 3, padding=1)))
+                channels = out
+            else:
+                # in place would overwrite a convolution's output that a loss is attached to
+                layers.append((name, _pool(pooling) if name.startswith("pool") else nn.ReLU()))
+        return layers
+
+    return stack
+
+
+def _pool(pooling: str, window: int = 2, padding: int = 0) -> nn.Module:
+    if pooling == "max":
+        return nn.MaxPool2d(window, 2, padding)
+    if pooling == "avg":
+        return nn.AvgPool2d(window, 2, padding)
+    return nn.Sequential(nn.ZeroPad2d(padding), nn.LPPool2d(2, window, 2))
+
+
+def _vgg_layout(blocks: Sequence[int]) -> Callable[[], dict[str, str]]:
+    return lambda: {name: f"features.{i}" for i, name in enumerate(vgg_names(blocks))}
+
+
+RESNET50_BLOCKS = (3, 4, 6, 3)
+
+
+def _resnet50(pooling: str) -> Stack:
+    layers: Stack = [
+        ("conv1", nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)),
+        ("bn1", nn.BatchNorm2d(64)),
+        ("relu1", nn.ReLU()),
+        ("pool1", _pool(pooling, 3, 1)),
+    ]
+    channels = 64
+    for stage, count in enumerate(RESNET50_BLOCKS, start=1):
+        for i in range(1, count + 1):
+            width, stride = 64 * 2 ** (stage - 1), 2 if i == 1 and stage > 1 else 1
+            layers.append((f"block{stage}_{i}", Bottleneck(channels, width, stride)))
+            channels = 4 * width
+    return layers
+
+
+def _resnet50_layout() -> dict[str, str]:
+    blocks = {
+        f"block{stage}_{i}": f"layer{stage}.{i - 1}"
+        for stage, count in enumerate(RESNET50_BLOCKS, start=1)
+        for i in range(1, count + 1)
+    }
+    return {"conv1": "conv1", "bn1": "bn1"} | blocks
+
+
+VGG19_BLOCKS, VGG16_BLOCKS = (2, 2, 4, 4, 4), (2, 2, 3, 3, 3)
+# The built-in network ends where style is last read: beyond, weights would only take up room.
+BUILTIN_BLOCKS = (2, 2, 4, 4, 1)
+VGG_STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+# Early layers first: they hold colour and stroke, and the late ones alone look like noise.
+EARLY_FIRST = (256.0, 64.0, 16.0, 4.0, 1.0)
+
+
+def _vgg_kind(about: str, blocks: Sequence[int], width: int = 64) -> Kind:
+    stack, layout = _vgg(blocks, width), _vgg_layout(blocks)
+    return Kind(about, stack, layout, ("relu4_2",), VGG_STYLE, EARLY_FIRST)
+
+
+NETWORKS: dict[str, Kind] = {
+    "vgg19": _vgg_kind("VGG19, ImageNet weights", VGG19_BLOCKS),
+    "vgg16": _vgg_kind("VGG16, ImageNet weights", VGG16_BLOCKS),
+    "resnet50": Kind(
+        "ResNet-50, ImageNet weights",
+        _resnet50,
+        _resnet50_layout,
+        ("block2_4",),
+        ("relu1", "block1_2", "block2_2", "block3_2"),
+        (64.0, 16.0, 4.0, 1.0),
+    ),
+    "builtin": _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32),
+}
+
+
+def state_digest(state: State) -> str:
+    """SHA-256 of the names and numbers of all tensors, to tell a damaged file."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def kind_of(name: str) -> Kind:
+    """The row of a network, or LayerError with a hint."""
+    if name.lower() not in NETWORKS:
+        raise ConfigError(f"unknown network {name!r}: {did_you_mean(name.lower(), NETWORKS)}")
+    return NETWORKS[name.lower()]
+
+
+def layer_names(name: str) -> list[str]:
+    """The layers of a network in order."""
+    with torch.device("meta"):
+        return [layer for layer, _ in kind_of(name).stack("max")]
+
+
+def check_layers(name: str, layers: Sequence[str]) -> None:
+    """LayerError with the nearest names if the network lacks one of `layers`."""
+    known = layer_names(name)
+    for layer in layers:
+        if layer not in known:
+            hint = did_you_mean(layer, known)
+            raise LayerError(f"network {name} has no layer {layer!r}: {hint}")
+
+
+def cut_stack(name: str, layers: Sequence[str], pooling: str = "max") -> Stack:
+    """The stack up to the deepest of `layers`, with no weights yet (on the meta device)."""
+    check_layers(name, layers)
+    with torch.device("meta"):
+        stack = kind_of(name).stack(pooling)
+    deepest = max(i for i, (layer, _) in enumerate(stack) if layer in layers)
+    return stack[: deepest + 1]
+
+
+def load_stack(stack: Stack, state: State) -> None:
+    """Put the tensors of `state` (keys `conv1_1.weight`, ...) into a stack from `cut_stack`."""
+    for layer, module in stack:
+        mine = {key[len(layer) + 1 :]: t for key, t in state.items() if key.startswith(layer + ".")}
+        module.load_state_dict(mine, assign=True)
+        module.requires_grad_(False)
+        module.eval()
+
+
+def use_pooling_scale(stack: Stack, pooling: str) -> None:
+    """Fold the pooling's factor into the next convolution: conv(s x) = (s W) x + b.
+
+    ResNet's blocks behind its one pool are left alone: they normalise their input themselves.
+    """
+    pooled = False
+    for _, module in stack:
+        if pooled and isinstance(module, nn.Conv2d):
+            module.weight = nn.Parameter(module.weight * POOL_SCALE[pooling], requires_grad=False)
+            pooled = False
+        pooled = pooled or isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.Sequential)
+
+
+class Normalize(nn.Module):
+    """(rgb - mean) / std, channel by channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        return (rgb - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+
+
+class Tapped(nn.Module):
+    """A stack that returns what comes out at the `taps`, and does nothing beyond the last."""
+
+    def __init__(self, stack: nn.Sequential, taps: Sequence[int]) -> None:
+        super().__init__()
+        self.stack, self.taps = stack, tuple(taps)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        outputs: dict[int, Tensor] = {}
+        for i in range(max(self.taps) + 1):
+            x = self.stack[i](x)
+            if i in self.taps:
+                outputs[i] = x
+        return [outputs[i] for i in self.taps]
+
+
+def on_backend(stack: nn.Sequential, taps: Sequence[int], backend: str) -> nn.Module:
+    """The seam to fastconv: a module that takes x and returns the outputs at `taps`."""
+    return Tapped(swap_convs(stack, backend), taps)
+
+
+class Network(nn.Module):
+    """A stack with loss layers attached at named points.
+
+        network.attach("relu4_2", ContentLoss(target))
+        losses = network(rgb)             # [(layer, loss layer, value), ...]
+        features = network.features(rgb, ["relu3_1"])
+
+    rgb has shape (1, 3, h, w), in [0, 1].  `layers` are those that it may be asked for.
+    """
+
+    def __init__(
+        self, name: str, stack: Stack, layers: Sequence[str], backend: str, padding: str
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.names = [layer for layer, _ in stack]
+        self.layers = sorted(set(layers), key=self.names.index)
+        if padding == "replicate":
+            cast(nn.Conv2d, stack[0][1]).padding_mode = "replicate"
+        modules = nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), *(m for _, m in stack))
+        # one place further each: the normalisation comes first
+        self.taps = [1 + self.names.index(layer) for layer in self.layers]
+        self.run = on_backend(modules, self.taps, backend)
+        self.attached: list[tuple[str, nn.Module]] = []
+        self.autocast: torch.dtype | None = None
+
+    def attach(self, layer: str, loss: nn.Module) -> None:
+        """Let `loss` see the features of `layer` in every forward pass."""
+        if layer not in self.layers:
+            raise LayerError(f"the network was built for {', '.join(self.layers)}, not {layer!r}")
+        self.attached.append((layer, loss))
+
+    def detach_all(self) -> None:
+        """Take all loss layers off, as before a new scale with new targets."""
+        self.attached.clear()
+
+    def features(self, rgb: Tensor) -> dict[str, Tensor]:
+        """The features (1, c, h, w) at the layers the network was built for, float32 or wider."""
+        with torch.autocast(
+            rgb.device.type, dtype=self.autocast, enabled=self.autocast is not None
+        ):
+            outputs = self.run(rgb)
+        wide = (out if out.dtype == torch.float64 else out.float() for out in outputs)
+        return dict(zip(self.layers, wide))
+
+    def forward(self, rgb: Tensor) -> list[tuple[str, nn.Module, Tensor]]:
+        """The value of each attached loss layer, with the layer's name."""
+        features = self.features(rgb)
+        return [(layer, loss, loss(features[layer])) for layer, loss in self.attached]
+
+    @property
+    def shortest_side(self) -> int:
+        """The smallest side of a picture that still has features at the deepest layer."""
+        return shortest_side(self.names)
+
+
+def shortest_side(names: Iterable[str]) -> int:
+    """The same for a stack of layers with these names: each pooling halves, rounding down."""
+    return 2 ** sum(name.startswith("pool") for name in names)

@@ -1,0 +1,148 @@
+"""What is minimised at one scale: network, targets and weights made into one function of x.
+
+    total = content_weight b content + style_weight style + tv_weight tv + range_weight range
+
+content is the mean over the content layers, style the weighted sum over the style layers, and
+b is 1 unless `--balance auto` moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .config import StyleConfig
+from .losses import ContentLoss, StyleLoss, blend, out_of_range, total_variation
+from .networks import Network
+
+Values = dict[str, float]
+
+
+@dataclass
+class Evaluation:
+    """The total, still differentiable, and every part of it as a number."""
+
+    total: Tensor
+    values: Values
+
+
+class Balance:
+    """`--balance auto`: keep  weighted content : weighted style = content_weight : style_weight.
+
+    Every EVERY evaluations b is moved half of the way (in ratio) to where the proportion would
+    hold.  Moving it at each evaluation would pull the ground from under L-BFGS.
+    """
+
+    EVERY = 10
+    LIMIT = 1e3
+
+    def __init__(self) -> None:
+        self.factor, self.seen = 1.0, 0
+
+    def watch(self, content: float, style: float) -> bool:
+        """Take in an evaluation; True if the factor has moved."""
+        self.seen += 1
+        if self.seen % self.EVERY or content <= 0 or style <= 0:
+            return False
+        wanted = min(max(style / content, 1 / self.LIMIT), self.LIMIT)
+        self.factor = (self.factor * wanted) ** 0.5
+        return True
+
+
+class Objective:
+    """The function of x at one scale.
+
+    content (1, 3, h, w); styles (1, 3, h', w') each; x and the mask have the content's size.
+    Where the mask is 0, x is replaced by the content before anything looks at it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: StyleConfig,
+        layers: LayerChoice,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        mask: Tensor | None = None,
+    ) -> None:
+        self.network, self.config, self.layers = network, config, layers
+        self.content, self.mask = content, mask
+        self.balance = Balance() if config.balance == "auto" else None
+        with torch.no_grad():
+            self._attach(content, styles)
+            self.roughness = self._roughness(content, styles)
+
+    def _attach(self, content: Tensor, styles: Sequence[Tensor]) -> None:
+        config, network = self.config, self.network
+        network.detach_all()
+        if config.content_weight > 0:
+            features = network.features(content)
+            for layer in self.layers.content:
+                loss = ContentLoss(config.content_loss, features[layer], config.normalize)
+                network.attach(layer, loss)
+        if config.style_weight > 0:
+            several = [network.features(style) for style in styles]
+            weights = config.style_weights or (1.0,) * len(styles)
+            for layer in self.layers.style:
+                each = [features[layer] for features in several]
+                target = blend(config.style_loss, each, weights)
+                network.attach(layer, StyleLoss(config.style_loss, target, config.normalize))
+
+    def _roughness(self, content: Tensor, styles: Sequence[Tensor]) -> float:
+        """The pictures' own total variation, so that its weight holds at every size."""
+        if not self.config.normalize:
+            return 1.0
+        own = [total_variation(picture) for picture in (content, *styles)]
+        return max(float(sum(own)) / len(own), 1e-6)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """x, or outside the mask the content."""
+        return x if self.mask is None else self.content + self.mask * (x - self.content)
+
+    def __call__(self, x: Tensor) -> Evaluation:
+        config, seen = self.config, self.seen(x)
+        parts: dict[str, Tensor] = {}
+        for layer, loss, value in self.network(seen):
+            parts[f"{loss.kind}/{layer}"] = value
+        zero = x.new_zeros(())
+        content = sum((parts[f"content/{n}"] for n in self._used("content")), zero)
+        parts["content"] = content / max(1, len(self._used("content")))
+        weighted = (self.layers.weights[n] * parts[f"style/{n}"] for n in self._used("style"))
+        parts["style"] = sum(weighted, zero)
+        parts["tv"] = total_variation(seen) / self.roughness if config.tv_weight else zero
+        parts["range"] = out_of_range(x) if config.range_weight else zero
+        factor = self.balance.factor if self.balance else 1.0
+        total = (
+            config.content_weight * factor * parts["content"]
+            + config.style_weight * parts["style"]
+            + config.tv_weight * parts["tv"]
+            + config.range_weight * parts["range"]
+        )
+        # one transfer for all numbers: each .item() would wait for the device
+        numbers = torch.stack([total, *parts.values()]).detach().tolist()
+        return Evaluation(total, dict(zip(("total", *parts), numbers)))
+
+    def _used(self, kind: str) -> tuple[str, ...]:
+        if kind == "content":
+            return self.layers.content if self.config.content_weight > 0 else ()
+        return self.layers.style if self.config.style_weight > 0 else ()
+
+    def rebalance(self, values: Values) -> bool:
+        """Let `--balance auto` see an evaluation; True if the weights have moved."""
+        return self.balance is not None and self.balance.watch(values["content"], values["style"])
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """The layers that losses are attached to; the style's weights sum to 1."""
+
+    content: tuple[str, ...]
+    style: tuple[str, ...]
+    weights: dict[str, float]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.content, *self.style)

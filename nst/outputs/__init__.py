@@ -1,0 +1,21 @@
+"""Everything that nst writes: pictures, frames, animations, comparison sheets."""
+
+from __future__ import annotations
+
+from .atomic import atomic_path
+from .frames import ANIMATORS, FrameWriter, animate
+from .sheet import compare_sheet
+from .writers import WRITERS, check_writable, read_settings, save_picture, srgb_profile
+
+__all__ = [
+    "ANIMATORS",
+    "WRITERS",
+    "FrameWriter",
+    "animate",
+    "atomic_path",
+    "check_writable",
+    "compare_sheet",
+    "read_settings",
+    "save_picture",
+    "srgb_profile",
+]

@@ -1,0 +1,198 @@
+"""Frames of a run, named by iteration, and the animations made of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import OutputError, PictureError
+from .atomic import atomic_path
+from .writers import WRITERS, save_picture, to_pixels
+
+DIGITS = 6
+_HOLD_SECONDS = 1.5  # the last frame, the finished picture, stays this much longer
+_PALETTE_FRAMES = 8  # the shared palette of a GIF is taken from so many frames
+
+
+class FrameWriter:
+    """Writes `folder/stem-000050.png` and so on; the names sort in the order of the run."""
+
+    def __init__(self, folder: str | os.PathLike[str], stem: str = "frame") -> None:
+        self.folder = Path(folder)
+        self.stem = stem
+        self.paths: list[Path] = []
+
+    def save(self, iteration: int, rgb: torch.Tensor) -> Path:
+        path = save_picture(self.folder / f"{self.stem}-{iteration:0{DIGITS}d}.png", rgb)
+        self.paths.append(path)
+        return path
+
+
+def animate(
+    frames: str | os.PathLike[str] | Iterable[Any],
+    out_path: str | os.PathLike[str],
+    fps: float = 12,
+) -> Path:
+    """Make a .gif or .mp4 of a folder of frames, or of paths, PIL pictures or tensors in order.
+
+    Every frame is brought to the last one's size, since the frames of a pyramid grow; the last
+    is held for a while.
+    """
+    target = Path(out_path)
+    animator = ANIMATORS.get(target.suffix.lower())
+    if animator is None:
+        got = f"'{target.suffix}'" if target.suffix else "no suffix"
+        raise OutputError(f"{target}: expected one of {', '.join(ANIMATORS)}, got {got}")
+    if not (math.isfinite(fps) and 0 < fps <= animator.fastest):
+        raise OutputError(
+            f"{target}: fps expects a number above 0, {animator.fastest} at most, got {fps!r}"
+        )
+    reel = _Reel(_frames_of(frames))
+    with atomic_path(target) as temporary:
+        animator.write(temporary, reel, fps)
+    return target
+
+
+def _frames_of(frames: str | os.PathLike[str] | Iterable[Any]) -> list[Any]:
+    if not isinstance(frames, (str, os.PathLike)):
+        listed = list(frames)
+        if not listed:
+            raise PictureError("expected one frame or more to animate, got none")
+        return listed
+    folder = Path(frames)
+    if not folder.is_dir():
+        raise PictureError(f"{folder}: expected a folder of frames, got no such folder")
+    pictures = [p for p in folder.iterdir() if p.suffix.lower() in WRITERS and p.name[0] != "."]
+    numbered = [p for p in pictures if re.search(r"-\d+$", p.stem)]
+    if not pictures:
+        raise PictureError(
+            f"{folder}: expected frames ({', '.join(WRITERS)}), got none; "
+            "write some with --save-every"
+        )
+    return sorted(numbered or pictures, key=_running_order)
+
+
+def _running_order(path: Path) -> tuple[str, int, str]:
+    match = re.fullmatch(r"(.*?)(\d*)", path.stem)
+    stem, number = match.groups() if match else (path.stem, "")
+    return (stem, int(number or 0), path.name)
+
+
+class _Reel:
+    """Frames as RGB pictures of one even-sided size, each read when it is asked for."""
+
+    def __init__(self, frames: Sequence[Any]) -> None:
+        self._frames = frames
+        width, height = _picture_of(frames[-1]).size
+        # Video in 4:2:0 has one colour for two by two pixels: an odd row or column goes.
+        self.size = (max(2, width - width % 2), max(2, height - height % 2))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> Image.Image:
+        image = _picture_of(self._frames[i])
+        width, height = self.size
+        if abs(image.width * height - image.height * width) > 0.05 * width * image.height + width:
+            raise PictureError(
+                f"frame {i + 1}: expected the shape of the last one ({width}x{height}), "
+                f"got {image.width}x{image.height}; animate one run at a time"
+            )
+        if image.width - width in (0, 1) and image.height - height in (0, 1):
+            return image.crop((0, 0, width, height))
+        return image.resize(self.size, Image.Resampling.BICUBIC)
+
+
+def _picture_of(frame: Any) -> Image.Image:
+    if isinstance(frame, torch.Tensor):
+        return Image.fromarray(to_pixels(frame))
+    from ..images import load_picture
+
+    return Image.fromarray(to_pixels(load_picture(frame).rgb))
+
+
+def _write_gif(path: Path, reel: _Reel, fps: float) -> None:
+    palette = _shared_palette(reel)
+    dither = Image.Dither.FLOYDSTEINBERG
+    indexed = [frame.quantize(palette=palette, dither=dither) for frame in reel]
+    duration = round(1000 / fps)
+    durations = [duration] * (len(indexed) - 1) + [duration + round(1000 * _HOLD_SECONDS)]
+    indexed[0].save(
+        path,
+        "GIF",
+        save_all=True,
+        append_images=indexed[1:],
+        duration=durations if len(indexed) > 1 else durations[0],
+        loop=0,
+        disposal=1,
+    )
+
+
+def _shared_palette(reel: _Reel) -> Image.Image:
+    """256 colours for all frames: a palette per frame would flicker where little changes."""
+    count = min(_PALETTE_FRAMES, len(reel))
+    chosen = np.linspace(0, len(reel) - 1, count).round().astype(int)
+    thumbs = []
+    for i in chosen:
+        thumb = reel[int(i)]
+        thumb.thumbnail((256, 256))
+        thumbs.append(thumb)
+    montage = Image.new("RGB", (max(t.width for t in thumbs), sum(t.height for t in thumbs)))
+    top = 0
+    for thumb in thumbs:
+        montage.paste(thumb, (0, top))
+        top += thumb.height
+    return montage.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
+
+
+def _write_mp4(path: Path, reel: _Reel, fps: float) -> None:
+    try:
+        import imageio_ffmpeg  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise OutputError(
+            f"{path.suffix} needs the extra `plot`: pip install 'fastconv-nst[plot]'; "
+            "or write a .gif"
+        ) from error
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        reel.size,
+        fps=fps,
+        codec="libx264",
+        quality=8,
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+        output_params=["-movflags", "+faststart"],
+    )
+    with ExitStack() as stack:
+        stack.callback(writer.close)
+        writer.send(None)
+        for frame in reel:
+            pixels = np.ascontiguousarray(np.asarray(frame))
+            writer.send(pixels)
+        for _ in range(round(_HOLD_SECONDS * fps)):
+            writer.send(pixels)
+
+
+@dataclass(frozen=True)
+class Animator:
+    """One animation format; `fastest` is what players keep up with."""
+
+    write: Callable[[Path, _Reel, float], None]
+    fastest: int
+
+
+# Browsers slow a GIF down to 10 frames per second when a frame is shorter than 20 ms.
+ANIMATORS = {".gif": Animator(_write_gif, 50), ".mp4": Animator(_write_mp4, 120)}

@@ -1,0 +1,224 @@
+"""stylize() and iterate(): the way from pictures and options to a Result, wired together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from . import checkpoint as checkpoints
+from .config import OUTPUT_NAMES, StyleConfig
+from .errors import CheckpointError, ConfigError
+from .keeping import CheckpointKeeper, FrameKeeper, check_outputs, write_outputs
+from .outputs.writers import to_pixels
+from .plan import check_memory, expected_network, plan_in_words
+from .progress import Observer, Observers
+from .run import Run, Step, load_inputs
+
+Callback = Callable[[Step], Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives."""
+
+    rgb: Tensor  # (1, 3, h, w) in [0, 1]
+    alpha: Tensor | None  # the content's, (1, 1, h, w)
+    losses: list[dict[str, float]]  # one row per iteration
+    config: StyleConfig
+    network: str  # its name, and where its weights come from
+    seconds: float  # of computing
+    notes: list[str]  # what the run had to say
+    settings: dict[str, Any]  # all that is kept in a file's metadata
+    interrupted: bool = False
+    checkpoint: Path | None = None  # where an interrupted run can be resumed from
+    frames: Path | None = None  # the folder of frames, if there is one
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture for Pillow, with the content's alpha."""
+        return Image.fromarray(to_pixels(self.rgb, self.alpha))
+
+
+def stylize(
+    content: Any = None,
+    style: Any = None,
+    *,
+    config: StyleConfig | None = None,
+    resume: Path | str | None = None,
+    observer: Observer | None = None,
+    callback: Callback | None = None,
+    preset: str = "quality",
+    **options: Any,
+) -> Result:
+    """Paint `content` in the style of `style` (one picture or a list of them).
+
+    Pictures are paths, PIL pictures, arrays or tensors.  `options` are the fields of
+    StyleConfig, the same as on the command line; `resume` goes on with a checkpoint instead,
+    and then only options about outputs may be given.  Files are written only where asked for
+    (`output=...`, `plot=...`).  Ctrl-C ends the run after the step in work, with a Result whose
+    `interrupted` is true; a second one at once.  `callback` sees every Step and may return
+    False to end the run early.
+    """
+    observer = observer or Observer()
+    run, sources = _begin(content, style, config, resume, observer, preset, options)
+    keepers = [observer]
+    if run.config.save_every or run.config.animate:
+        keepers.append(FrameKeeper(run.config))
+    if run.config.checkpoint or run.config.output:
+        keepers.append(CheckpointKeeper(run, sources))
+    watching = Observers(*keepers)
+    interrupted = False
+    try:
+        with _finishing_steps() as stop:
+            for step in run.steps():
+                watching.step(step)
+                if stop.is_set() or (callback is not None and callback(step) is False):
+                    interrupted = stop.is_set()
+                    break
+    finally:
+        watching.close()
+    return _finish(run, sources, keepers, interrupted)
+
+
+def iterate(content: Any, style: Any, *, preset: str = "quality", **options: Any) -> Iterator[Step]:
+    """The same run as a generator of Steps: `step.picture`, `step.row`, `step.iteration`.
+
+    Nothing is written; stop whenever you like.
+    """
+    observer = options.pop("observer", None) or Observer()
+    run, _ = _begin(content, style, None, None, observer, preset, options)
+    return run.steps()
+
+
+def plan(
+    content: Any, style: Any, config: StyleConfig, resume: Path | str | None = None
+) -> list[str]:
+    """What a run would do and need, in lines; nothing is fetched and nothing computed."""
+    if resume is not None:
+        saved = checkpoints.load(Path(resume))
+        inputs, network, config = saved.inputs, saved.network, saved.config
+    else:
+        check_outputs(config)
+        styles = list(style) if isinstance(style, list | tuple) else [style]
+        inputs = load_inputs(config, content, styles)
+        network = expected_network(config)
+    return plan_in_words(config, inputs, network)
+
+
+def _begin(
+    content: Any,
+    style: Any,
+    config: StyleConfig | None,
+    resume: Path | str | None,
+    observer: Observer,
+    preset: str,
+    options: dict[str, Any],
+) -> tuple[Run, dict[str, Any]]:
+    if resume is not None:
+        return _resumed(Path(resume), config, options, observer)
+    if content is None or style is None:
+        raise ConfigError("expected a content and a style picture")
+    config = config.but(**options) if config else StyleConfig.of(preset, **options)
+    check_outputs(config)
+    styles = list(style) if isinstance(style, list | tuple) else [style]
+    sources = {"content": _name(content), "styles": [_name(one) for one in styles]}
+    inputs = load_inputs(config, content, styles)
+    check_memory(config, inputs, expected_network(config))
+    return Run.prepare(config, inputs, observer), sources
+
+
+def _resumed(
+    path: Path, config: StyleConfig | None, options: dict[str, Any], observer: Observer
+) -> tuple[Run, dict[str, Any]]:
+    saved = checkpoints.load(path)
+    wanted = saved.config.but(**options) if config is None else config.but(**options)
+    for name, value in wanted.plain().items():
+        kept = saved.config.plain()[name]
+        if name not in OUTPUT_NAMES and value != kept:
+            raise CheckpointError(
+                f"{path} is of another run: it has {name} = {kept!r}, not {value!r}; leave the "
+                "option away, or start anew"
+            )
+    check_outputs(wanted)
+    network = saved.network if saved.config.weights is None else None
+    run = Run.prepare(wanted, saved.inputs, observer, network)
+    return checkpoints.restore(saved, run), saved.sources
+
+
+def _name(source: Any) -> str:
+    """A picture's path as given, or a word for one that has none."""
+    return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"
+
+
+def _finish(
+    run: Run, sources: dict[str, Any], keepers: Sequence[Observer], interrupted: bool
+) -> Result:
+    kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
+    frames = next((k for k in keepers if isinstance(k, FrameKeeper)), None)
+    checkpoint = kept.finish(run, unfinished=interrupted) if kept else None
+    result = Result(
+        rgb=run.final_picture(),
+        alpha=run.inputs.content.alpha,
+        losses=run.history,
+        config=run.config,
+        network=f"{run.network.name}: {run.source}",
+        seconds=run.seconds,
+        notes=run.notes,
+        settings=_settings(run, sources),
+        interrupted=interrupted,
+        checkpoint=checkpoint,
+        frames=frames.folder if frames else None,
+    )
+    write_outputs(result)
+    if frames is not None:
+        frames.animate()
+    return result
+
+
+def _settings(run: Run, sources: dict[str, Any]) -> dict[str, Any]:
+    from . import __version__
+
+    return {
+        "nst": __version__,
+        **sources,
+        "network": f"{run.network.name}: {run.source}",
+        "config": run.config.plain(),
+        "iterations": len(run.history),
+        "seconds": round(run.seconds, 2),
+        "losses": {k: run.history[-1][k] for k in ("total", "content", "style")}
+        if run.history
+        else {},
+        "notes": run.notes,
+    }
+
+
+@contextmanager
+def _finishing_steps() -> Iterator[threading.Event]:
+    """Within it, the first Ctrl-C sets the event instead of raising; the second one raises.
+
+    A step that is broken off in its middle leaves the optimiser in no state to keep.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals are delivered to the main thread only
+        return
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, asked)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,134 @@
+"""What a network costs at a size: layer by layer, and the memory of a run in all.
+
+Shapes come from running the stack on torch's meta device, which computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from fastconv import backends, use_backend
+
+from .networks import cut_stack, kind_of, layer_names
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer: its output's shape (c, h, w), parameters, multiply-adds, output bytes."""
+
+    name: str
+    what: str
+    shape: tuple[int, int, int]
+    parameters: int
+    multiply_adds: int
+    bytes: int
+
+
+def survey(name: str, hw: tuple[int, int], layers: Sequence[str] = ()) -> list[LayerRow]:
+    """The rows of a network for pictures of hw, up to the deepest of `layers` (or the end)."""
+    rows: list[LayerRow] = []
+    x = torch.empty(1, 3, *hw, device="meta")
+    for layer, module in cut_stack(name, layers or layer_names(name)[-1:]):
+        with _counting(module) as adds:
+            x = module.eval()(x)
+        parameters = sum(p.numel() for p in module.parameters())
+        shape = (x.shape[1], x.shape[2], x.shape[3])
+        rows.append(
+            LayerRow(layer, type(module).__name__, shape, parameters, sum(adds), 4 * x.numel())
+        )
+    return rows
+
+
+@contextmanager
+def _counting(module: nn.Module) -> Iterator[list[int]]:
+    """The multiply-adds of each convolution in `module` that runs within the block."""
+    adds: list[int] = []
+
+    def count(conv: nn.Module, _: object, y: torch.Tensor) -> None:
+        adds.append(_multiply_adds(cast(nn.Conv2d, conv), y))
+
+    convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [conv.register_forward_hook(count) for conv in convs]
+    try:
+        yield adds
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _multiply_adds(conv: nn.Conv2d, y: torch.Tensor) -> int:
+    return y.numel() * conv.weight[0].numel()
+
+
+def table(name: str, hw: tuple[int, int], backend: str) -> list[str]:
+    """The survey as lines of text, with a total and the memory of a step."""
+    rows, kernel = survey(name, hw), _kernel(backend)
+    head = (
+        f"{'layer':10} {'type':12} {'output':>16} {'parameters':>11} {'GFLOP':>8} {'MB':>8}  kernel"
+    )
+    lines = [f"{name}: {kind_of(name).about}, picture {hw[1]}x{hw[0]}", "", head]
+    for row in rows:
+        shape = "x".join(map(str, row.shape))
+        computed = kernel if row.multiply_adds else ""
+        lines.append(
+            f"{row.name:10} {row.what:12} {shape:>16} {row.parameters:>11,} "
+            f"{2e-9 * row.multiply_adds:>8.3f} {row.bytes / 2**20:>8.2f}  {computed}".rstrip()
+        )
+    parameters = sum(row.parameters for row in rows)
+    flop = 2e-9 * sum(row.multiply_adds for row in rows)
+    megabytes = sum(row.bytes for row in rows) / 2**20
+    lines.append(f"{'all':10} {'':12} {'':>16} {parameters:>11,} {flop:>8.3f} {megabytes:>8.2f}")
+    return lines
+
+
+def _kernel(backend: str) -> str:
+    """The backend that computes the convolutions: of `auto`, the one that it takes."""
+    with use_backend(backend):  # says why, if it is missing
+        pass
+    if backend != "auto":
+        return backend
+    return next(name for name, info in backends().items() if info.available)
+
+
+# Measured on Linux: an interpreter with torch and this package in it, before any picture.
+BASE_BYTES = 350 * 2**20
+
+
+def estimated_bytes(
+    name: str, layers: Sequence[str], hw: tuple[int, int], history: int, value_bytes: int = 4
+) -> int:
+    """Memory at the peak of a step at hw, about: what autograd keeps, and what moves.
+
+    Kept: the outputs of all layers but the convolutions (a ReLU keeps its output, the next
+    convolution the same tensor), a pooling's int64 indices, L-BFGS's pairs of pictures.
+    Moving: three tensors as large as the largest (one forward, two in the backward pass).
+    """
+    rows = survey(name, hw, layers)
+    kept = sum(row.bytes for row in rows if row.what != "Conv2d" or row.name in layers)
+    indices = sum(2 * row.bytes for row in rows if row.what == "MaxPool2d")
+    moving = 3 * max(row.bytes for row in rows)
+    weights = 4 * sum(row.parameters for row in rows)
+    pictures = (2 * history + 12) * 3 * hw[0] * hw[1] * value_bytes
+    return BASE_BYTES + (kept + moving) * value_bytes // 4 + indices + weights + pictures
+
+
+def largest_size(
+    name: str, layers: Sequence[str], hw: tuple[int, int], history: int, limit: int
+) -> int:
+    """The longest side, of pictures shaped like hw, whose run fits into `limit` bytes; or 0."""
+    low, high = 0, max(hw)
+    while low < high:
+        middle = (low + high + 1) // 2
+        smaller = max(1, hw[0] * middle // max(hw)), max(1, hw[1] * middle // max(hw))
+        try:
+            fits = estimated_bytes(name, layers, smaller, history) <= limit
+        except RuntimeError:  # too small for the pools
+            fits = True
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low

@@ -1,0 +1,76 @@
+"""`train(options)`: from pictures to a network's file, telling how it goes and losing nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..outputs.atomic import check_folder
+from . import checkpoints
+from .curves import Board, write_curves
+from .datasets import Pictures, load
+from .export import export
+from .loop import Row, Training, Watcher
+from .options import TrainOptions
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a run."""
+
+    path: Path | None  # the network's file; None if the run was interrupted
+    checkpoint: Path
+    rows: list[Row]  # one per evaluation
+    confused: list[dict[str, Any]]  # the classes recognised least
+    interrupted: bool = False
+
+
+def train(
+    options: TrainOptions, watcher: Watcher | None = None, pictures: Pictures | None = None
+) -> Trained:
+    """Train, keep checkpoints, evaluate, and write the network; Ctrl-C keeps what is there."""
+    watcher = watcher or Watcher()
+    check_folder(options.output)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    pictures = pictures or load(options, watcher.note)
+    training = Training(options, pictures)
+    if options.resume:
+        checkpoints.restore(training)
+    watcher.note(training.about())
+    try:
+        run(training, watcher)
+    except KeyboardInterrupt:
+        checkpoints.save(training)
+        return _trained(training, None)
+    checkpoints.save(training)
+    export(training, options.output)
+    return _trained(training, options.output)
+
+
+def run(training: Training, watcher: Watcher) -> None:
+    """Steps until the end, with an evaluation every few epochs and checkpoints in between."""
+    options, saved = training.options, time.monotonic()
+    board = Board(options.tensorboard, watcher.note)
+    every = options.evaluate_every * training.steps_per_epoch
+    while training.progress.step < training.steps:
+        row = training.advance()
+        watcher.step(row)
+        if training.progress.step % every == 0 or training.progress.step == training.steps:
+            row = training.take_stock(row)
+            watcher.evaluated(row)
+            board.add(row)
+            write_curves(training.progress.rows, options.output)
+        if time.monotonic() - saved >= 60 * options.checkpoint_minutes:
+            checkpoints.save(training)
+            saved = time.monotonic()
+    board.close()
+
+
+def _trained(training: Training, path: Path | None) -> Trained:
+    rows, checkpoint = training.progress.rows, checkpoints.path_of(training.options.output)
+    return Trained(path, checkpoint, rows, training.confused, path is None)

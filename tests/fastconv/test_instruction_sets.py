@@ -1,0 +1,62 @@
+"""The native backend on every instruction set that this machine has, not only on its best.
+
+The set is chosen when the extension is loaded, so that each one needs a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastconv import backends, registry
+
+HERE = Path(__file__).parent
+EXTENSION = f"import sys; sys.path.insert(0, {str(HERE)!r}); import extension; "
+FILES = ("test_conv2d.py", "test_gradients.py")
+
+
+def instruction_sets() -> list[str]:
+    if not backends()["native"].available:
+        return []
+    return registry.load("native").instruction_sets()  # type: ignore[attr-defined]
+
+
+def run(isa: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "FASTCONV_ISA": isa}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("isa", instruction_sets())
+def test_named_set_is_the_one_in_use(isa: str) -> None:
+    ask = "from fastconv.backends import native; print(native.instruction_set())"
+    done = run(isa, "-c", EXTENSION + ask)
+    assert done.stdout.strip() == isa, done.stderr
+
+
+@pytest.mark.parametrize("isa", instruction_sets()[1:])  # the first is what all other tests ran on
+def test_case_table_and_gradients(isa: str) -> None:
+    options = [
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "native and not halves and not second",
+    ]
+    done = run(isa, "-m", "pytest", *options, *(str(HERE / file) for file in FILES))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+def test_unknown_set_is_refused() -> None:
+    if not instruction_sets():
+        pytest.skip(backends()["native"].reason)
+    done = run("avx1024", "-c", EXTENSION + "import fastconv; fastconv.use_backend('native')")
+    assert done.returncode != 0
+    assert "avx1024" in done.stderr
+    for isa in instruction_sets():
+        assert isa in done.stderr

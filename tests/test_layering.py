@@ -1,0 +1,160 @@
+"""Imports run one way, fastconv knows nothing of nst, and only a cli.py prints or exits.
+
+The sources are parsed, not run, so that imports inside functions count as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("fastconv", "nst")
+
+# The version stands in a package's root; the others are compiled, and import nothing of ours.
+NOT_MODULES_OF_OURS = ("__version__", "_C", "_cuda")
+
+# Top to bottom.  A module imports from rows below its own, or from its own row.
+FASTCONV_ROWS = (
+    ("fastconv.cli",),
+    ("fastconv",),
+    ("fastconv.checking", "fastconv.benchmark", "fastconv.demo"),
+    ("fastconv.filters", "fastconv.frozen", "fastconv.modules", "fastconv.lessons"),
+    ("fastconv.functional",),
+    ("fastconv.registry",),
+    ("fastconv.backends",),  # found by name from the registry; base.py is imported
+    ("fastconv.shapes", "fastconv.timing"),
+    ("fastconv.geometry",),
+    ("fastconv.errors",),
+)
+
+
+def source_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of both packages, by its dotted name."""
+    found = {}
+    for package in PACKAGES:
+        folder = source_folder(package)
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder.parent).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports_of(name: str) -> set[str]:
+    """The modules of both packages that `name` imports, except for the checking of types."""
+    path = modules()[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return {target for node in nodes(path) for target in targets(node, package)} - {name}
+
+
+def targets(node: ast.AST, package: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (known(alias.name) for alias in node.names if ours(alias.name))
+    if isinstance(node, ast.ImportFrom):
+        base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+        for alias in node.names:
+            if ours(base) and alias.name not in NOT_MODULES_OF_OURS:
+                yield known(f"{base}.{alias.name}")
+
+
+def ours(name: str) -> bool:
+    return name.split(".")[0] in PACKAGES
+
+
+def known(name: str) -> str:
+    """The module that `name`, itself a module or something in one, comes from."""
+    while name not in modules():
+        name = name.rpartition(".")[0]
+    return name
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file's syntax tree, without the blocks under `if TYPE_CHECKING:`."""
+    return tuple(_walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    children = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        children = iter(node.orelse)
+    for child in children:
+        yield from _walk(child)
+
+
+def row(name: str) -> int:
+    for at, names in enumerate(FASTCONV_ROWS):
+        if name in names or (name.startswith("fastconv.backends") and "fastconv.backends" in names):
+            return at
+    raise AssertionError(f"{name} is new: give it a place in FASTCONV_ROWS")
+
+
+def test_the_parser_sees_imports() -> None:
+    assert "fastconv.geometry" in imports_of("fastconv.backends.naive")
+    assert "fastconv.functional" in imports_of("fastconv")
+    assert "fastconv.registry" in imports_of("fastconv.cli")  # inside a function
+    assert "fastconv" in imports_of("nst.networks")
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name.startswith("fastconv")])
+def test_fastconv_imports_from_below_only(name: str) -> None:
+    for target in imports_of(name):
+        assert row(target) >= row(name), f"{name} imports {target}, which stands above it"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_circular_imports(package: str) -> None:
+    graph = {name: imports_of(name) for name in modules() if name.split(".")[0] == package}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_fastconv_does_not_know_nst() -> None:
+    for name in modules():
+        if name.split(".")[0] == "fastconv":
+            assert not any(target.split(".")[0] == "nst" for target in imports_of(name)), name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_imports_the_command_line(package: str) -> None:
+    for name in modules():
+        if name != f"{package}.__main__":
+            assert f"{package}.cli" not in imports_of(name), name
+
+
+SPEAKS = ("print", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write", "sys.stderr.write")
+MAY_SPEAK = ("cli", "__main__")
+
+
+@pytest.mark.parametrize("name", modules())
+def test_only_the_command_line_prints_or_exits(name: str) -> None:
+    if name.rpartition(".")[2] in MAY_SPEAK:
+        return
+    for node in nodes(modules()[name]):
+        spoken = isinstance(node, ast.Call) and ast.unparse(node.func) in SPEAKS
+        left = isinstance(node, ast.Raise) and "SystemExit" in ast.unparse(node)
+        assert not spoken, f"{name}:{node.lineno}: {ast.unparse(node)}"
+        assert not left, f"{name}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_kernels_know_neither_torch_nor_the_rest() -> None:
+    # numba compiles these; what they need is passed to them.
+    if "fastconv.backends.numba_kernels" not in modules():
+        pytest.fail("the numba backend has no kernels")
+    assert imports_of("fastconv.backends.numba_kernels") == set()
