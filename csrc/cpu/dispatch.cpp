@@ -15,10 +15,11 @@ namespace fastconv {
   extern const PictureKernels picture_kernels;            \
   extern const WinogradGemm winograd_gemm;                \
   extern const WinogradTransforms winograd_f4, winograd_f6; \
+  extern const ChainKernels chain_kernels;                \
   }
 #define FASTCONV_TABLE(isa)                                                               \
   {#isa, &isa::gemm_kernels, &isa::picture_kernels, &isa::winograd_gemm, &isa::winograd_f4, \
-   &isa::winograd_f6}
+   &isa::winograd_f6, &isa::chain_kernels}
 
 #ifdef FASTCONV_X86
 FASTCONV_KERNELS(avx512)

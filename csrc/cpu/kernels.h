@@ -5,6 +5,7 @@
 #pragma once
 #include <stdint.h>
 
+#include "decisions.h"
 #include "picture.h"
 
 namespace fastconv {
@@ -55,6 +56,13 @@ struct PictureKernels {
   void (*scatter)(const Picture&, const Window&, const float* strip, bool streamed);
 };
 
+struct ChainKernels {
+  void (*put)(const Picture& to, const Decisions&, const Window&, const float* strip,
+              bool streamed);
+  void (*expand)(const Picture& gradient, const Decisions&, const Window&, float* strip);
+  void (*add)(const float* other, int64_t rows, int64_t columns, float* strip);
+};
+
 // One tile size: F(4x4,3x3) or F(6x6,3x3).
 struct WinogradTransforms {
   // `element`: floats from one of a tile's elements to the next, in V, M and U.
@@ -87,6 +95,7 @@ struct Kernels {
   const WinogradGemm* winograd;
   const WinogradTransforms* winograd_f4;
   const WinogradTransforms* winograd_f6;
+  const ChainKernels* chain;
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

@@ -74,6 +74,7 @@ inline bool aligned(const void* at) {
   return reinterpret_cast<uintptr_t>(at) % FASTCONV_VECTOR_BYTES == 0;
 }
 
-inline V maximum(V a, V b) { return a > b ? a : b; }
+// a where it is a NaN, as torch's ReLU and pooling have it.
+inline V maximum(V a, V b) { return b > a ? b : a; }
 
 }  // namespace fastconv::FASTCONV_ISA

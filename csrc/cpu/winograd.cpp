@@ -26,6 +26,7 @@ namespace fastconv {
 namespace {
 
 constexpr int64_t cob_width = 64;   // output channels that are multiplied together
+constexpr int64_t strips = 2 * Strip::floats;  // the one in work, and one that is added to it
 constexpr int64_t strip_tiles = 8;  // 32 or 48 pixels: strips begin on cache lines in NCHW
 
 const WinogradTransforms& transforms(int tile) {
@@ -62,8 +63,8 @@ int64_t tuned(const char* name, int64_t otherwise) {
 Plan plan_for(const WinogradJob& job) {
   Plan p;
   p.elements = (job.tile + 2) * (job.tile + 2);
-  p.rows = ceil_div(job.to.height, job.tile);
-  p.columns = ceil_div(job.to.width, job.tile);
+  p.rows = ceil_div(job.height(), job.tile);
+  p.columns = ceil_div(job.width(), job.tile);
   p.tiles = job.n * p.rows * p.columns;
   p.depth_blocks = ceil_div(job.from.channels, block_width);
   p.out_blocks = ceil_div(job.to.channels, block_width);
@@ -102,7 +103,10 @@ void transform_input(const WinogradJob& job, const Plan& p, int64_t first, int64
     window.x -= job.left;
     window.rows += 2;
     window.columns += 2;
-    k.picture->gather(job.from, window, strip);
+    if (job.expand)
+      k.chain->expand(job.from, *job.expand, window, strip);
+    else
+      k.picture->gather(job.from, window, strip);
     transforms(job.tile).input(strip, tiles, v + block * p.v.block + position * block_width,
                                p.v.element);
   });
@@ -116,6 +120,27 @@ void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob,
   const float* u = job.u + cob * cob_width * p.elements * depth;
   kernels().winograd->multiply({u, v, m, p.elements, depth, ceil_div(outputs, panel), tiles,
                                 p.v.element, p.v.block, p.m.element, p.m.block});
+}
+
+// Writes a strip of results where they belong, with what a frozen stack does on the way.
+void finish(const WinogradJob& job, const Plan& p, Window window, float* strip) {
+  const Kernels& k = kernels();
+  if (job.added) {
+    float* arriving = strip + Strip::floats;
+    k.picture->gather(*job.added, window, arriving);
+    k.chain->add(arriving, window.rows, window.columns, strip);
+  }
+  if (!job.decide) {
+    k.picture->scatter(job.to, window, strip, p.streamed);
+    return;
+  }
+  k.chain->put(job.to, *job.decide, window, strip, p.streamed && !job.tap);
+  if (!job.tap) return;
+  if (job.decide->pool != Pool::none)
+    window = {window.n,        window.block,    window.y / 2, window.x / 2,
+              window.rows / 2, window.columns / 2};
+  k.picture->gather(job.to, window, strip);
+  k.picture->scatter(*job.tap, window, strip, p.streamed);
 }
 
 void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int64_t last,
@@ -132,13 +157,13 @@ void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int6
       window.block = first_block + b;
       transforms(job.tile).output(m + b * p.m.block + position * block_width, p.m.element, tiles,
                                   bias, job.relu, strip);
-      k.picture->scatter(job.to, window, strip, p.streamed);
+      finish(job, p, window, strip);
     });
   }
 }
 
 void run_own(const WinogradJob& job, const Plan& p, float* work) {
-  const int64_t share = p.v_floats + p.m_floats + Strip::floats;
+  const int64_t share = p.v_floats + p.m_floats + strips;
   parallel_for(ceil_div(p.tiles, p.chunk), [&](int64_t index, int64_t thread) {
     float* v = work + thread * share;
     float* m = v + p.v_floats;
@@ -155,7 +180,7 @@ void run_own(const WinogradJob& job, const Plan& p, float* work) {
 
 void run_shared(const WinogradJob& job, const Plan& p, float* work) {
   float* v = work;
-  const int64_t share = p.m_floats + Strip::floats;
+  const int64_t share = p.m_floats + strips;
   const auto own = [&](int64_t thread) { return work + p.v_floats + thread * share; };
   for (int64_t first = 0; first < p.tiles; first += p.chunk) {
     const int64_t last = std::min(first + p.chunk, p.tiles);
@@ -163,7 +188,7 @@ void run_shared(const WinogradJob& job, const Plan& p, float* work) {
       transform_input(job, p, first, last, block, v, own(thread));
     });
     parallel_for(p.cobs, [&](int64_t cob, int64_t thread) {
-      float* m = own(thread) + Strip::floats;
+      float* m = own(thread) + strips;
       multiply(job, p, last - first, cob, v, m);
       transform_output(job, p, first, last, cob, m, own(thread));
     });
@@ -195,7 +220,7 @@ void winograd_weights(int tile, const float* weight, int64_t c_out, int64_t c_in
 int64_t winograd_workspace(const WinogradJob& job) {
   const Plan p = plan_for(job);
   const int64_t threads = thread_count();
-  const int64_t own = p.m_floats + Strip::floats + (p.shared ? 0 : p.v_floats);
+  const int64_t own = p.m_floats + strips + (p.shared ? 0 : p.v_floats);
   return threads * own + (p.shared ? p.v_floats : 0);
 }
 

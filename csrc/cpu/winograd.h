@@ -1,5 +1,6 @@
 // Winograd convolution of float pictures: 3 x 3 kernels, stride 1, dilation 1, one group.
 #pragma once
+#include "decisions.h"
 #include "implementations.h"
 #include "picture.h"
 
@@ -14,6 +15,12 @@ void winograd_weights(int tile, const float* weight, int64_t c_out, int64_t c_in
 int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rotated);
 
 // to[n, o, i, j] = bias[o] + sum_kuv w[o,k,u,v] from[n, k, i + u - top, j + v - left], and ReLU.
+//
+// Inside a frozen stack, with all pictures in the blocked layout except tap and added:
+//   expand   `from` is the gradient after a pool and a ReLU; these decisions lead it back
+//   decide   `to` is what remains after a pool; the decisions are noted
+//   tap      a second copy of `to`
+//   added    the gradient that arrives at `to` from a tap
 struct WinogradJob {
   int tile;
   int64_t n;
@@ -22,6 +29,12 @@ struct WinogradJob {
   const float* u;
   const float* bias;  // or null
   bool relu;
+  const Decisions* expand = nullptr;
+  const Decisions* decide = nullptr;
+  const Picture* tap = nullptr;
+  const Picture* added = nullptr;
+  int64_t height() const { return decide ? decide->height : to.height; }  // before pooling
+  int64_t width() const { return decide ? decide->width : to.width; }
 };
 int64_t winograd_workspace(const WinogradJob&);  // floats
 void winograd(const WinogradJob&, float* workspace);
