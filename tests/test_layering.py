@@ -23,15 +23,16 @@ NOT_MODULES_OF_OURS = ("__version__", "_C", "_cuda")
 FASTCONV_ROWS = (
     ("fastconv.cli",),
     ("fastconv",),
-    ("fastconv.checking", "fastconv.benchmark", "fastconv.demo"),
+    ("fastconv.checking", "fastconv.benchmark", "fastconv.demo", "fastconv.mechanics"),
     ("fastconv.filters", "fastconv.frozen", "fastconv.modules", "fastconv.lessons"),
     ("fastconv.functional",),
     ("fastconv.registry",),
     ("fastconv.backends",),  # found by name from the registry; base.py is imported
-    ("fastconv.shapes", "fastconv.timing"),
+    ("fastconv.shapes", "fastconv.timing", "fastconv.figures", "fastconv.pictures"),
     ("fastconv.geometry",),
     ("fastconv.errors",),
 )
+FOLDERS = ("fastconv.backends", "fastconv.lessons", "fastconv.mechanics")  # one row for all in it
 
 
 def source_folder(package: str) -> Path:
@@ -97,8 +98,9 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def row(name: str) -> int:
+    folder = next((each for each in FOLDERS if name.startswith(f"{each}.")), name)
     for at, names in enumerate(FASTCONV_ROWS):
-        if name in names or (name.startswith("fastconv.backends") and "fastconv.backends" in names):
+        if folder in names:
             return at
     raise AssertionError(f"{name} is new: give it a place in FASTCONV_ROWS")
 
