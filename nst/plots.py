@@ -10,6 +10,7 @@ with a slash ('style/relu1_1', 'content/relu4_2') are the losses of single layer
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -231,7 +232,10 @@ class _figure:  # used like a function, in a with statement
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             if kind is None:
+                drawn = io.BytesIO()
+                kind_of_file = self.path.suffix[1:].lower()
+                self._drawing.savefig(drawn, dpi=150, facecolor="white", format=kind_of_file)
                 with atomic_path(self.path) as temporary:
-                    self._drawing.savefig(temporary, dpi=150, facecolor="white")
+                    temporary.write_bytes(drawn.getbuffer())
         finally:
             self._settings.__exit__(kind, error, trace)
