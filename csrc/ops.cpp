@@ -67,11 +67,13 @@ DType dtype_of(const Tensor& tensor) {
   }
 }
 
-// Channels-last only if it is not also plain: a picture of one channel or one pixel is both.
+// Channels-last only if it is not also plain: a picture of one channel or one pixel is both.  As in
+// torch, the stride of an axis of size one says nothing.
 bool is_channels_last(const Tensor& t) {
   if (t.is_contiguous()) return false;
   const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
-  return t.stride(1) == 1 && t.stride(3) == c && t.stride(2) == w * c && t.stride(0) == h * w * c;
+  const auto steps = [&](int axis, int64_t step) { return t.size(axis) == 1 || t.stride(axis) == step; };
+  return steps(1, 1) && steps(3, c) && steps(2, w * c) && steps(0, h * w * c);
 }
 
 Tensor dense(const Tensor& t, bool channels_last) {
