@@ -57,8 +57,8 @@ class NetworkOptions:
     """auto takes VGG19 with ImageNet weights if it can be had, else the built-in one."""
     weights: Annotated[Path | None, arg(metavar="PATH")] = None
     """Weights from a file of your own (.pth or .safetensors, torchvision's names)."""
-    pooling: Literal["max", "avg", "l2"] = "max"
-    """Pooling between blocks; avg and l2 are rescaled to keep the activations' size."""
+    pooling: Literal["auto", "max", "avg", "l2"] = "auto"
+    """Pooling between blocks (auto: the network's usual); avg and l2 keep the scale of max."""
     padding: Literal["replicate", "zero"] = "replicate"
     """What the first convolution sees beyond the border."""
     content_layers: Annotated[Names, arg(metavar="LAYER ...")] = ()

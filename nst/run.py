@@ -129,9 +129,11 @@ def build_network(
     config: StyleConfig, found: weights_module.Weights, layers: LayerChoice
 ) -> Network:
     """The network up to the deepest layer in use, with its weights, on its device."""
-    stack = cut_stack(found.network, layers.all, config.pooling)
+    usual = kind_of(found.network).pooling
+    pooling = usual if config.pooling == "auto" else config.pooling
+    stack = cut_stack(found.network, layers.all, pooling)
     load_stack(stack, found.state)
-    use_pooling_scale(stack, config.pooling)
+    use_pooling_scale(stack, pooling)
     network = Network(found.network, stack, layers.all, config.backend, config.padding)
     network.to(choose_device(config.device), DTYPES[config.precision])
     network.autocast = torch.bfloat16 if config.precision == "bfloat16" else None
