@@ -35,7 +35,7 @@ _STYLE: Any = {
 
 
 @contextmanager
-def drawing(width: float, height: float, layout: str | None = "constrained") -> Iterator[Figure]:
+def drawing(width: float, height: float, layout: Any = "constrained") -> Iterator[Figure]:
     """A new figure of so many inches, in the house style within the block."""
     try:
         import matplotlib

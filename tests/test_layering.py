@@ -23,7 +23,13 @@ NOT_MODULES_OF_OURS = ("__version__", "_C", "_cuda")
 FASTCONV_ROWS = (
     ("fastconv.cli",),
     ("fastconv",),
-    ("fastconv.checking", "fastconv.benchmark", "fastconv.demo", "fastconv.mechanics"),
+    (
+        "fastconv.checking",
+        "fastconv.benchmark",
+        "fastconv.demo",
+        "fastconv.mechanics",
+        "fastconv.sheets",
+    ),
     ("fastconv.filters", "fastconv.frozen", "fastconv.modules", "fastconv.lessons"),
     ("fastconv.functional",),
     ("fastconv.registry",),
