@@ -35,6 +35,8 @@ using Sizes = std::vector<int64_t>;
 
 Geometry geometry_from(const Sizes& flat) {
   if (flat.size() != Geometry::fields) refuse("geometry expects 18 integers, in ConvGeometry's order");
+  for (const int64_t value : flat)  // so that no product of two of them leaves 64 bits
+    if (value >= int64_t{1} << 30) refuse("geometry expects numbers below 2^30, got " + std::to_string(value));
   Geometry g;
   std::memcpy(&g, flat.data(), sizeof g);
   const bool positive = g.n > 0 && g.c_in > 0 && g.h > 0 && g.w > 0 && g.c_out > 0 && g.kh > 0 &&
