@@ -84,9 +84,14 @@ Tensor dense(const Tensor& t, bool channels_last) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
 
-Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) {
+// torch reports a failed allocation through this interface as a failed call, without a reason.
+[[noreturn]] void out_of_memory() { throw std::runtime_error("fastconv: allocation failed, not enough memory"); }
+
+Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) try {
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
   return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
+} catch (const std::exception&) {
+  out_of_memory();
 }
 
 Sizes input_sizes(const Geometry& g) { return {g.n, g.c_in, g.h, g.w}; }
@@ -97,7 +102,7 @@ void run(Operation operation, const Problem& problem, const Operands& operands) 
   try {
     choose(operation, problem).run(problem, operands);
   } catch (const std::bad_alloc&) {
-    throw std::runtime_error("fastconv: not enough memory for the convolution's workspace");
+    out_of_memory();
   }
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..geometry import ConvGeometry
 from .base import FLOATS
 
@@ -21,6 +22,10 @@ DTYPES = FLOATS
 DEVICES = frozenset({"cpu"})
 
 _ops = torch.ops.fastconv
+try:
+    _ops.isa()
+except ValueError as error:  # FASTCONV_ISA names a set that is not there
+    raise ArgumentError(str(error)) from None
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
