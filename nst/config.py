@@ -178,7 +178,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "padding": "zero",
         "content_layers": ("conv4_2",),
         "style_layers": CONV_LAYERS,
-        "style_layer_weights": (1.0,) * 5,
         "style_loss": "gram",
         "normalize": False,
         "content_weight": 1.0,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import weights as weights_module
 from .colour import keep_luminance_only, match_colour
-from .config import StyleConfig
+from .config import PRESETS, StyleConfig
 from .errors import ConfigError, UserError
 from .images import Picture, fit_style, load_picture, parse_size, resize
 from .networks import (
@@ -112,6 +112,8 @@ def choose_layers(config: StyleConfig, network: str) -> LayerChoice:
     style = config.style_layers or kind.style_layers
     check_layers(network, (*content, *style))
     given = config.style_layer_weights
+    if len(given) != len(style) and given == PRESETS[config.preset].get("style_layer_weights"):
+        given = ()  # the preset's weights were for the preset's layers
     if not given:
         own = dict(zip(kind.style_layers, kind.style_layer_weights))
         # the usual weights where all layers are the usual ones, else all alike
