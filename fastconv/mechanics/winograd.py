@@ -19,6 +19,9 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import ArgumentError
 from ..figures import BLUE, GREY, ORANGE, Figure, drawing
@@ -41,6 +44,11 @@ class Winograd:
     g: Array
     b: Array
 
+    @property
+    def matrices(self) -> tuple[Array, Array, Array]:
+        """A^T, G, B^T."""
+        return self.a, self.g, self.b
+
     def input(self, d: Array) -> Array:
         """B^T d B of a tile (m+2, m+2)."""
         return self.b @ d @ self.b.T
@@ -48,6 +56,26 @@ class Winograd:
     def kernel(self, kernel: Array) -> Array:
         """G g G^T of a kernel (3, 3)."""
         return self.g @ kernel @ self.g.T
+
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """A whole convolution (padding 1, stride 1) by tensor operations, in the dtype of x.
+
+        x (n, c_in, h, w) and weight (c_out, c_in, 3, 3) give (n, c_out, h, w).  Over the channels
+        the products of one cell are a matrix product: (m+2)^2 of them, each (c_out, c_in) times
+        (c_in, tiles), in place of one of (c_out, 9 c_in) times (9 c_in, outputs).
+        """
+        # Flattened, B^T d B is (B^T x B^T) d with the Kronecker product: one matrix for all tiles.
+        a, g, b = (torch.from_numpy(np.kron(each, each)).to(x.dtype) for each in self.matrices)
+        (n, c_in, h, w), c_out, side = x.shape, len(weight), self.m + R - 1
+        down, across = -(-h // self.m), -(-w // self.m)
+        padded = F.pad(x, (1, across * self.m - w + 1, 1, down * self.m - h + 1))
+        tiles = padded.unfold(2, side, self.m).unfold(3, side, self.m)  # (n, c, down, across, s, s)
+        v = b @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(side * side, -1)
+        u = g @ weight.permute(2, 3, 0, 1).reshape(R * R, -1)
+        products = u.view(-1, c_out, c_in) @ v.view(side * side, c_in, -1)
+        y = (a @ products.view(side * side, -1)).view(self.m, self.m, c_out, n, down, across)
+        y = y.permute(3, 2, 4, 0, 5, 1).reshape(n, c_out, down * self.m, across * self.m)
+        return y[:, :, :h, :w]
 
     def output(self, products: Array) -> Array:
         """A^T M A of the products (m+2, m+2): the tile (m, m) of y."""

@@ -122,6 +122,15 @@ def test_winograd_is_the_convolution(m: int) -> None:
         np.testing.assert_allclose(found, direct.numpy(), atol=1e-11)
 
 
+@pytest.mark.parametrize("m", [2, 4, 6])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 7, 9), (1, 5, 12, 6)])
+def test_winograd_of_whole_pictures(m: int, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, dtype=torch.float64)
+    weight = torch.randn(4, shape[1], 3, 3, dtype=torch.float64)
+    found = mechanics.winograd_matrices(m).convolve(x, weight)
+    torch.testing.assert_close(found, F.conv2d(x, weight, padding=1), rtol=1e-9, atol=1e-10)
+
+
 def test_winograd_matrices_of_two_are_those_of_the_paper() -> None:
     tools = mechanics.winograd_matrices(2)
     assert tools.a.tolist() == [[1, 1, 1, 0], [0, 1, -1, 1]]
