@@ -38,6 +38,8 @@ using Sizes = std::vector<int64_t>;
 
 Geometry geometry_from(const Sizes& flat) {
   if (flat.size() != Geometry::fields) refuse("geometry expects 18 integers, in ConvGeometry's order");
+  for (const int64_t value : flat)  // so that no product of two of them leaves 64 bits
+    if (value >= int64_t{1} << 30) refuse("geometry expects numbers below 2^30, got " + std::to_string(value));
   Geometry g;
   std::memcpy(&g, flat.data(), sizeof g);
   const bool positive = g.n > 0 && g.c_in > 0 && g.h > 0 && g.w > 0 && g.c_out > 0 && g.kh > 0 &&
@@ -70,11 +72,13 @@ DType dtype_of(const Tensor& tensor) {
   }
 }
 
-// Channels-last only if it is not also plain: a picture of one channel or one pixel is both.
+// Channels-last only if it is not also plain: a picture of one channel or one pixel is both.  As in
+// torch, the stride of an axis of size one says nothing.
 bool is_channels_last(const Tensor& t) {
   if (t.is_contiguous()) return false;
   const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
-  return t.stride(1) == 1 && t.stride(3) == c && t.stride(2) == w * c && t.stride(0) == h * w * c;
+  const auto steps = [&](int axis, int64_t step) { return t.size(axis) == 1 || t.stride(axis) == step; };
+  return steps(1, 1) && steps(3, c) && steps(2, w * c) && steps(0, h * w * c);
 }
 
 Tensor dense(const Tensor& t, bool channels_last) {
@@ -83,11 +87,16 @@ Tensor dense(const Tensor& t, bool channels_last) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
 
-Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) {
+// torch reports a failed allocation through this interface as a failed call, without a reason.
+[[noreturn]] void out_of_memory() { throw std::runtime_error("fastconv: allocation failed, not enough memory"); }
+
+Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) try {
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
   const Tensor t = torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
   prefer_large_pages(t.data_ptr(), t.numel() * (like.scalar_type() == ScalarType::Double ? 8 : 4));
   return t;
+} catch (const std::exception&) {
+  out_of_memory();
 }
 
 Sizes input_sizes(const Geometry& g) { return {g.n, g.c_in, g.h, g.w}; }
@@ -98,7 +107,7 @@ void run(Operation operation, const Problem& problem, const Operands& operands) 
   try {
     choose(operation, problem).run(problem, operands);
   } catch (const std::bad_alloc&) {
-    throw std::runtime_error("fastconv: not enough memory for the convolution's workspace");
+    out_of_memory();
   }
 }
 

@@ -1,4 +1,4 @@
-"""The `fastconv` command: info, check, bench, demo.
+"""The `fastconv` command: info, check, bench, filter, demo.
 
 Exit codes: 0 done; 1 a check missed; 2 the user's mistake, told in one line; 130 interrupted.
 """
@@ -57,6 +57,23 @@ def _parser() -> argparse.ArgumentParser:
         "--json", metavar="FILE", help="also write the figures ('-': only, to stdout)"
     )
 
+    about = "apply classic filters to a picture and lay the results out on a labelled sheet"
+    filtering = command("filter", _filter, about)
+    filtering.add_argument("picture", help="any file that Pillow reads")
+    filtering.add_argument(
+        "-k",
+        "--kernel",
+        default="sobel,gaussian:2,sharpen,laplacian,gabor:8:45",
+        metavar="NAMES",
+        help="separated by commas, parameters by colons (default: %(default)s); "
+        "--kernel list shows all",
+    )
+    filtering.add_argument("-o", "--out", default="out/filters.png", help="the sheet's file")
+    filtering.add_argument("--backend", help="who convolves (default: auto)")
+    filtering.add_argument(
+        "--size", type=_positive, default=1024, help="longest side, if larger (default: 1024)"
+    )
+
     demo = command("demo", _demo, "edges and blur of a drawn picture on every backend")
     demo.add_argument(
         "-o", "--out", default="out/fastconv-demo.png", help="where to save the sheet"
@@ -113,6 +130,29 @@ def _demo(options: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row.backend:10}{row.seconds:10.4f}{row.difference:30.1e}")
     print(f"\nEdges and blur of a drawn picture, {picture.shape[-1]} px: {path}")
+    return 0
+
+
+def _filter(options: argparse.Namespace) -> int:
+    from . import filters
+    from .figures import check_suffix, write
+    from .pictures import load_picture
+    from .registry import current_backend
+    from .sheets import filter_sheet
+
+    if options.kernel == "list":
+        print(filters.usage().replace(", ", "\n"))
+        return 0
+    chosen, path = filters.parse(options.kernel), Path(options.out)
+    check_suffix(path.suffix)
+    backend = options.backend or current_backend()
+    picture = load_picture(options.picture, options.size)
+    height, width = picture.shape[1:]
+    sheet = filter_sheet(
+        picture, chosen, backend, f"{Path(options.picture).name}  {width}x{height}"
+    )
+    _save(path, lambda temporary: write(sheet, temporary, path.suffix))
+    print(f"{', '.join(each.label for each in chosen)} on backend '{backend}': {path}")
     return 0
 
 

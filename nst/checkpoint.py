@@ -8,7 +8,6 @@ from the same pictures by the same code.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import nn
 from .config import StyleConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .images import Picture
+from .networks import state_digest
 from .outputs import atomic_path
 from .run import Inputs, Run
 
@@ -42,11 +42,7 @@ class Checkpoint:
 
 def digest_of(network: nn.Module) -> str:
     """A digest of a network's tensors, to tell other weights under the same name."""
-    digest = hashlib.sha256()
-    for key, tensor in sorted(network.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return state_digest({key: t.detach().cpu() for key, t in network.state_dict().items()})
 
 
 def save(path: Path, run: Run, sources: dict[str, Any]) -> None:

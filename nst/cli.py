@@ -91,14 +91,13 @@ def _parsed(kind: Any, name: str, words: list[str]) -> Any:
 
 
 def _one_line(box: str, name: str) -> str:
-    """What tyro says in a box of several lines."""
-    rows = [re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│]", "", row).strip() for row in box.splitlines()]
-    rows = [row for row in rows if row and not set(row) <= set("─-")]
-    rows = [row for row in rows if not row.startswith("─")]
-    text = " ".join(rows)
+    """What tyro says in a box of several lines, drawn in Unicode or, into a pipe, in ASCII."""
+    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    rows = [row.strip(" │|") for row in box.splitlines() if not re.match(r"[╭╰+]", row)]
+    text = " ".join(row for row in rows if row.strip("─-"))
     text = re.split(r"For full help|Argument helptext", text)[0].strip(" .")
     # of an option that was meant, its names are enough
-    text = re.sub(r"(Perhaps you meant: (?:-\S+(?:, )?)+).*", r"\1", text)
+    text = re.sub(r"(Perhaps you meant: (?:--?[\w-]+(?:, )?)+).*", r"\1", text)
     return f"{text} (nst {name} --help tells all options)"
 
 

@@ -57,8 +57,8 @@ class NetworkOptions:
     """auto takes VGG19 with ImageNet weights if it can be had, else the built-in one."""
     weights: Annotated[Path | None, arg(metavar="PATH")] = None
     """Weights from a file of your own (.pth or .safetensors, torchvision's names)."""
-    pooling: Literal["max", "avg", "l2"] = "max"
-    """Pooling between blocks; avg and l2 are rescaled to keep the activations' size."""
+    pooling: Literal["auto", "max", "avg", "l2"] = "auto"
+    """Pooling between blocks (auto: the network's usual); avg and l2 keep the scale of max."""
     padding: Literal["replicate", "zero"] = "replicate"
     """What the first convolution sees beyond the border."""
     content_layers: Annotated[Names, arg(metavar="LAYER ...")] = ()
@@ -87,24 +87,24 @@ class LossOptions:
     """How content features are compared: mean of squares, or the paper's half sum."""
     normalize: bool = True
     """Divide each loss by its target's own scale, so that weights hold for every size."""
-    content_weight: Annotated[float, arg(aliases=["-cw"])] = 0.05
+    content_weight: Annotated[float, arg(aliases=["-cw"])] = 0.02
     """Weight of the content."""
     style_weight: Annotated[float, arg(aliases=["-sw"])] = 1.0
     """Weight of the style."""
-    tv_weight: Annotated[float, arg(aliases=["-tw"])] = 0.02
+    tv_weight: Annotated[float, arg(aliases=["-tw"])] = 0.005
     """Weight of the total variation: more is smoother."""
     range_weight: float = 1.0
     """Weight of the penalty on colours outside [0, 1] (Adam clamps instead)."""
     balance: Literal["fixed", "auto"] = "fixed"
-    """auto moves the content's weight so that the losses keep the proportion of the weights."""
+    """auto steers the content's weight until content_weight * content = style_weight * style."""
 
 
 @dataclass(frozen=True)
 class OptimizerOptions:
     """How the picture is found."""
 
-    optimizer: Literal["lbfgs", "adam", "adamw"] = "lbfgs"
-    """lbfgs is sharp, adam (averaged) smooth; adamw is plain, slowed down on a plateau."""
+    optimizer: Literal["adam", "lbfgs", "adamw"] = "adam"
+    """adam (averaged) keeps structure, lbfgs is sharp; adamw is plain, slowed on a plateau."""
     iterations: Annotated[tuple[int, ...], arg(aliases=["-i"], metavar="N ...")] = (200,)
     """Loss evaluations at the first scale (later ones get fewer), or one number per scale."""
     scales: int = 0
@@ -158,6 +158,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The paper, with the weights of its authors' own code: layers by 1/channels^2, the content
     # as a mean instead of half a sum, so that the weights do not depend on the size.
     "gatys": {
+        "optimizer": "lbfgs",
         "init": "random",
         "pooling": "avg",
         "padding": "zero",
@@ -173,10 +174,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # What most tutorials do: convolution layers, Gram matrices over C*H*W, 1 to a million.
     "seed": {
+        "optimizer": "lbfgs",
         "padding": "zero",
         "content_layers": ("conv4_2",),
         "style_layers": CONV_LAYERS,
-        "style_layer_weights": (1.0,) * 5,
         "style_loss": "gram",
         "normalize": False,
         "content_weight": 1.0,

@@ -7,6 +7,7 @@ its conversion would mix numbers that are not colours.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import struct
@@ -25,6 +26,8 @@ from .errors import PictureError
 
 SMALLEST_SIDE = 8
 LARGEST_PIXELS = 178_956_970  # where Pillow itself refuses; 2.1 GB as float32
+# Pillow logs what it dislikes about a file; without a handler Python would print that to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 FORMATS = "JPEG, PNG, WebP, TIFF, BMP or GIF"
 
 

@@ -45,6 +45,7 @@ class Kind:
     content_layers: tuple[str, ...]
     style_layers: tuple[str, ...]
     style_layer_weights: tuple[float, ...]
+    pooling: str = "max"  # what the network was trained with, or what looks best
 
 
 def vgg_names(blocks: Sequence[int]) -> list[str]:
@@ -122,9 +123,9 @@ VGG_STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 EARLY_FIRST = (256.0, 64.0, 16.0, 4.0, 1.0)
 
 
-def _vgg_kind(about: str, blocks: Sequence[int], width: int = 64) -> Kind:
+def _vgg_kind(about: str, blocks: Sequence[int], width: int = 64, pooling: str = "max") -> Kind:
     stack, layout = _vgg(blocks, width), _vgg_layout(blocks)
-    return Kind(about, stack, layout, ("relu4_2",), VGG_STYLE, EARLY_FIRST)
+    return Kind(about, stack, layout, ("relu4_2",), VGG_STYLE, EARLY_FIRST, pooling)
 
 
 NETWORKS: dict[str, Kind] = {
@@ -138,7 +139,7 @@ NETWORKS: dict[str, Kind] = {
         ("relu1", "block1_2", "block2_2", "block3_2"),
         (64.0, 16.0, 4.0, 1.0),
     ),
-    "builtin": _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32),
+    "builtin": _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32, "avg"),
 }
 
 

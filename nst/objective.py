@@ -30,25 +30,28 @@ class Evaluation:
 
 
 class Balance:
-    """`--balance auto`: keep  weighted content : weighted style = content_weight : style_weight.
+    """`--balance auto`: steer b until  content_weight content = style_weight style.
 
-    Every EVERY evaluations b is moved half of the way (in ratio) to where the proportion would
-    hold.  Moving it at each evaluation would pull the ground from under L-BFGS.
+    Every EVERY evaluations b is multiplied by the root of the two sides' ratio.  More b makes
+    the content's loss smaller and the style's larger, so this comes to rest; keeping the
+    losses' share of the total (b on the left as well) would not, since near its minimum a loss
+    falls faster than its weight grows.  At each evaluation it would pull the ground from under
+    L-BFGS.
     """
 
     EVERY = 10
-    LIMIT = 1e3
+    LIMIT = 100.0
 
     def __init__(self) -> None:
         self.factor, self.seen = 1.0, 0
 
     def watch(self, content: float, style: float) -> bool:
-        """Take in an evaluation; True if the factor has moved."""
+        """Take in an evaluation's weighted losses; True if the factor has moved."""
         self.seen += 1
         if self.seen % self.EVERY or content <= 0 or style <= 0:
             return False
-        wanted = min(max(style / content, 1 / self.LIMIT), self.LIMIT)
-        self.factor = (self.factor * wanted) ** 0.5
+        moved = self.factor * (content / style) ** 0.5
+        self.factor = min(max(moved, 1 / self.LIMIT), self.LIMIT)
         return True
 
 
@@ -85,18 +88,23 @@ class Objective:
                 network.attach(layer, loss)
         if config.style_weight > 0:
             several = [network.features(style) for style in styles]
-            weights = config.style_weights or (1.0,) * len(styles)
+            weights = self.style_weights(styles)
             for layer in self.layers.style:
                 each = [features[layer] for features in several]
                 target = blend(config.style_loss, each, weights)
                 network.attach(layer, StyleLoss(config.style_loss, target, config.normalize))
 
     def _roughness(self, content: Tensor, styles: Sequence[Tensor]) -> float:
-        """The pictures' own total variation, so that its weight holds at every size."""
+        """The mean total variation of content and style, so that its weight holds at any size."""
         if not self.config.normalize:
             return 1.0
-        own = [total_variation(picture) for picture in (content, *styles)]
-        return max(float(sum(own)) / len(own), 1e-6)
+        weights = self.style_weights(styles)
+        own = sum(w * float(total_variation(style)) for w, style in zip(weights, styles))
+        return max((float(total_variation(content)) + own / sum(weights)) / 2, 1e-6)
+
+    def style_weights(self, styles: Sequence[Tensor]) -> tuple[float, ...]:
+        """How much each style counts."""
+        return self.config.style_weights or (1.0,) * len(styles)
 
     def seen(self, x: Tensor) -> Tensor:
         """x, or outside the mask the content."""
@@ -123,7 +131,8 @@ class Objective:
         )
         # one transfer for all numbers: each .item() would wait for the device
         numbers = torch.stack([total, *parts.values()]).detach().tolist()
-        return Evaluation(total, dict(zip(("total", *parts), numbers)))
+        values = dict(zip(("total", *parts), numbers))
+        return Evaluation(total, values | ({"balance": factor} if self.balance else {}))
 
     def _used(self, kind: str) -> tuple[str, ...]:
         if kind == "content":
@@ -132,7 +141,10 @@ class Objective:
 
     def rebalance(self, values: Values) -> bool:
         """Let `--balance auto` see an evaluation; True if the weights have moved."""
-        return self.balance is not None and self.balance.watch(values["content"], values["style"])
+        if self.balance is None:
+            return False
+        content = self.config.content_weight * values["content"]
+        return self.balance.watch(content, self.config.style_weight * values["style"])
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Optimizer:
         self.x = x.detach().clone().requires_grad_(True)
         self.good = self.x.detach().clone()
         self.last: float | None = None
+        self.first = 0.0  # the loss at the start of this scale
         self.inner = self._inner()
 
     def _inner(self) -> torch.optim.Optimizer:
@@ -68,6 +69,8 @@ class Optimizer:
         while self._went_wrong(evaluation.values["total"]):
             self._step_back(evaluation.values["total"])
             evaluation = self._evaluate(objective)
+        if self.last is None:
+            self.first = evaluation.values["total"]
         self.last = evaluation.values["total"]
         self.good.copy_(self.x.detach())
         self._accepted()
@@ -95,7 +98,8 @@ class Optimizer:
 
     def _went_wrong(self, total: float) -> bool:
         finite = math.isfinite(total) and bool(torch.isfinite(self.x.grad).all())  # type: ignore[arg-type]
-        limit = math.inf if self.last is None else self.rise * self.last + 1e-12
+        # a share of the first loss on top: close to 0, a loss may well double
+        limit = math.inf if self.last is None else self.rise * self.last + 0.05 * abs(self.first)
         return not finite or total > limit
 
     def _step_back(self, total: float) -> None:
@@ -121,6 +125,7 @@ class Optimizer:
         return {
             "x": self.x.detach(),
             "last": self.last,
+            "first": self.first,
             "rate": self.rate,
             "halvings": self.halvings,
             "inner": self.inner.state_dict(),
@@ -130,7 +135,7 @@ class Optimizer:
         """Go on from where `state` was taken."""
         self.rate, self.halvings = state["rate"], state["halvings"]
         self._start(state["x"].to(self.x))
-        self.last = state["last"]
+        self.last, self.first = state["last"], state["first"]
         self.inner.load_state_dict(state["inner"])
 
 
@@ -212,7 +217,7 @@ class Adam(Optimizer):
 
 class AdamW(Adam):
     """Plain AdamW: no averaging, weight decay off (it would darken the picture), and the step
-    divided by ten when the loss has not fallen for a while."""
+    halved when the loss has not fallen for a while."""
 
     PATIENCE = 25
 
@@ -225,7 +230,7 @@ class AdamW(Adam):
 
     def _plateau(self) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
         return torch.optim.lr_scheduler.ReduceLROnPlateau(
-            self.inner, factor=0.1, patience=self.PATIENCE
+            self.inner, factor=0.5, patience=self.PATIENCE
         )
 
     @property

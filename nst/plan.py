@@ -5,7 +5,7 @@ from __future__ import annotations
 from .config import StyleConfig, parse_memory
 from .errors import ConfigError
 from .networks import cut_stack, shortest_side
-from .pyramid import levels
+from .pyramid import Level, levels
 from .run import Inputs, choose_device, choose_layers
 from .survey import estimated_bytes, largest_size
 from .weights import from_file, on_disk
@@ -27,8 +27,15 @@ def _memory(config: StyleConfig, inputs: Inputs, network: str) -> int:
     return estimated_bytes(network, layers, inputs.content.hw, history, value_bytes)
 
 
+def planned_levels(config: StyleConfig, inputs: Inputs, network: str) -> list[Level]:
+    """The scales of the run, or ConfigError if the picture is too small for the network."""
+    names = (name for name, _ in cut_stack(network, choose_layers(config, network).all))
+    return levels(inputs.content.hw, config.scales, config.iterations, shortest_side(names))
+
+
 def check_memory(config: StyleConfig, inputs: Inputs, network: str) -> None:
     """ConfigError, with the largest size that fits, if a run would need more than it may."""
+    planned_levels(config, inputs, network)  # a picture too small for the network has no memory
     limit = parse_memory(config.max_memory)
     needed = _memory(config, inputs, network)
     if limit is None or needed <= limit:
@@ -47,8 +54,7 @@ def plan_in_words(config: StyleConfig, inputs: Inputs, network: str) -> list[str
     """The plan of a run: pictures, network, layers, scales, memory."""
     check_memory(config, inputs, network)
     layers = choose_layers(config, network)
-    side = shortest_side(name for name, _ in cut_stack(network, layers.all))
-    plan = levels(inputs.content.hw, config.scales, config.iterations, side)
+    plan = planned_levels(config, inputs, network)
     height, width = inputs.content.hw
     alone = "; tried to be fetched: vgg19" if config.network == "auto" != network else ""
     styles = ", ".join(f"{s.name} {s.hw[1]}x{s.hw[0]}" for s in inputs.styles)

@@ -10,11 +10,12 @@ with a slash ('style/relu1_1', 'content/relu4_2') are the losses of single layer
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -157,8 +158,11 @@ def feature_grid(features: torch.Tensor, path: str | os.PathLike[str], title: st
     columns = math.ceil(math.sqrt(len(shown)))
     rows = math.ceil(len(shown) / columns)
     cell = 1.15
-    height = cell * maps.shape[1] / maps.shape[2] + 0.14
-    with _figure(path, (max(3.0, cell * columns), rows * height + 0.6)) as figure:
+    cell_h = max(0.2, cell * maps.shape[1] / maps.shape[2])
+    height = rows * (cell_h + 0.2) + 0.45
+    # No automatic layout: for 64 panels it takes longer than everything else.
+    with _figure(path, (max(3.0, cell * columns), height), layout=None) as figure:
+        figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.5 / height, 0.06, 0.2 / cell_h)
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel in cells:
             panel.axis("off")
@@ -207,8 +211,13 @@ def gram_picture(gram: torch.Tensor, path: str | os.PathLike[str], title: str = 
 class _figure:  # used like a function, in a with statement
     """A figure that is written to `path`, whole or not at all, when the block ends well."""
 
-    def __init__(self, path: str | os.PathLike[str], inches: tuple[float, float]) -> None:
-        self.path, self.inches = Path(path), inches
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        inches: tuple[float, float],
+        layout: Literal["constrained"] | None = "constrained",
+    ) -> None:
+        self.path, self.inches, self.layout = Path(path), inches, layout
         if self.path.suffix.lower() not in SUFFIXES:
             got = f"'{self.path.suffix}'" if self.path.suffix else "no suffix"
             raise OutputError(f"{self.path}: expected one of {', '.join(SUFFIXES)}, got {got}")
@@ -224,14 +233,17 @@ class _figure:  # used like a function, in a with statement
             ) from error
         self._settings = matplotlib.rc_context(_STYLE)
         self._settings.__enter__()
-        self._drawing = Figure(figsize=self.inches, layout="constrained")
+        self._drawing = Figure(figsize=self.inches, layout=self.layout)
         FigureCanvasAgg(self._drawing)
         return self._drawing
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             if kind is None:
+                drawn = io.BytesIO()
+                kind_of_file = self.path.suffix[1:].lower()
+                self._drawing.savefig(drawn, dpi=150, facecolor="white", format=kind_of_file)
                 with atomic_path(self.path) as temporary:
-                    self._drawing.savefig(temporary, dpi=150, facecolor="white")
+                    temporary.write_bytes(drawn.getbuffer())
         finally:
             self._settings.__exit__(kind, error, trace)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import weights as weights_module
 from .colour import keep_luminance_only, match_colour
-from .config import StyleConfig
+from .config import PRESETS, StyleConfig
 from .errors import ConfigError, UserError
 from .images import Picture, fit_style, load_picture, parse_size, resize
 from .networks import (
@@ -112,6 +112,8 @@ def choose_layers(config: StyleConfig, network: str) -> LayerChoice:
     style = config.style_layers or kind.style_layers
     check_layers(network, (*content, *style))
     given = config.style_layer_weights
+    if len(given) != len(style) and given == PRESETS[config.preset].get("style_layer_weights"):
+        given = ()  # the preset's weights were for the preset's layers
     if not given:
         own = dict(zip(kind.style_layers, kind.style_layer_weights))
         # the usual weights where all layers are the usual ones, else all alike
@@ -129,9 +131,11 @@ def build_network(
     config: StyleConfig, found: weights_module.Weights, layers: LayerChoice
 ) -> Network:
     """The network up to the deepest layer in use, with its weights, on its device."""
-    stack = cut_stack(found.network, layers.all, config.pooling)
+    usual = kind_of(found.network).pooling
+    pooling = usual if config.pooling == "auto" else config.pooling
+    stack = cut_stack(found.network, layers.all, pooling)
     load_stack(stack, found.state)
-    use_pooling_scale(stack, config.pooling)
+    use_pooling_scale(stack, pooling)
     network = Network(found.network, stack, layers.all, config.backend, config.padding)
     network.to(choose_device(config.device), DTYPES[config.precision])
     network.autocast = torch.bfloat16 if config.precision == "bfloat16" else None

@@ -6,12 +6,13 @@ as a flat list of integers and validates it against its tensors before a kernel 
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ..algorithms import checked, current_algorithm
+from ..algorithms import CHOICES, checked, current_algorithm
+from ..errors import ArgumentError
 from ..geometry import ConvGeometry
 from .base import FLOATS
 from .prepared import prepared
@@ -25,6 +26,10 @@ DTYPES = FLOATS
 DEVICES = frozenset({"cpu"})
 
 _ops = torch.ops.fastconv
+try:
+    _ops.isa()
+except ValueError as error:  # FASTCONV_ISA names a set that is not there
+    raise ArgumentError(str(error)) from None
 
 
 class Native:
@@ -67,7 +72,12 @@ class Native:
 
 
 WINOGRAD_TILES = {"winograd_f4": 4, "winograd_f6": 6}
-using = cache(Native)
+_BY_NAME = {name: Native(name) for name in CHOICES}
+
+
+def using(algo: str) -> Native:
+    """The backend with `algo` laid down: what a call needs whose gradient comes later."""
+    return _BY_NAME[checked(algo)]
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:

@@ -1,4 +1,25 @@
-"""im2col and a matrix product, compiled by numba."""
+"""im2col and a matrix product, compiled by numba, on threads of its own.
+
+    forward       y = b + w columns(x)             columns[(c,u,v), (i,j)] = x[c, i s + u d - p, ..]
+    grad_input    dx = turned w columns(dy)        one such product per rest of a pixel modulo s
+    grad_weight   dw = dy columns(x)^T
+
+The columns of a block of up to 11 panels of pixels and 128 (c,u,v) at a time (0.3 MB) are made,
+multiplied and forgotten; blocks run on inside and across output rows.  A thread takes less than
+4 MB of buffers, once a call.  One to three outputs per group, so depthwise, take no columns at
+all.  A 1x1 convolution has its pixels copied as the operand of any packed product would be.
+Tensors with other strides than NCHW's are copied once.
+
+The product is compiled too, with its sums in registers (numba_tiles.py): torch.mm reached 194
+GFLOP/s on the two cores where it was measured, torch's convolution 440, this one 330.
+
+Threads: numba's own layers are not used.  "omp" brings a second OpenMP pool beside torch's and
+ends a forked child; "workqueue" ends the process when two Python threads call at once.  A pool of
+Python threads that run the compiled code without the GIL sleeps when idle, follows
+torch.set_num_threads at each call and survives a fork.  Measured after a ReLU of torch's (whose
+threads still spin), 64 -> 64 channels at 64 x 64: 2.6 ms, with "omp" 8.0, with "workqueue" 2.0;
+128 -> 128 at 128 x 128: 39 ms, "omp" 34, "workqueue" 52: threads that sleep cost a little there.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +43,7 @@ from .numba_tiles import ROWS, VECTORS, lanes
 
 DTYPES = FLOATS
 DEVICES = frozenset({"cpu"})
+KERNELS = ("pack", "gather", "gather_few", "correlate")
 
 FEW = 3  # outputs per group up to which columns do not pay
 STRETCH = 1024  # pixels of a row at once without columns

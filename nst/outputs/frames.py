@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +133,9 @@ def _write_gif(path: Path, reel: _Reel, fps: float) -> None:
     indexed = [frame.quantize(palette=palette, dither=dither) for frame in reel]
     duration = round(1000 / fps)
     durations = [duration] * (len(indexed) - 1) + [duration + round(1000 * _HOLD_SECONDS)]
+    encoded = io.BytesIO()  # see save_picture
     indexed[0].save(
-        path,
+        encoded,
         "GIF",
         save_all=True,
         append_images=indexed[1:],
@@ -139,6 +143,7 @@ def _write_gif(path: Path, reel: _Reel, fps: float) -> None:
         loop=0,
         disposal=1,
     )
+    path.write_bytes(encoded.getbuffer())
 
 
 def _shared_palette(reel: _Reel) -> Image.Image:
@@ -166,24 +171,37 @@ def _write_mp4(path: Path, reel: _Reel, fps: float) -> None:
             f"{path.suffix} needs the extra `plot`: pip install 'fastconv-nst[plot]'; "
             "or write a .gif"
         ) from error
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        reel.size,
-        fps=fps,
-        codec="libx264",
-        quality=8,
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        output_params=["-movflags", "+faststart"],
-    )
-    with ExitStack() as stack:
-        stack.callback(writer.close)
-        writer.send(None)
+    width, height = reel.size
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
+    # crf 16: brush strokes are as hard to pack as noise, and the default smears them.
+    target = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *source, "-i", "-", *target]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen([*command, str(path)], stdin=subprocess.PIPE, stderr=log) as ffmpeg,
+    ):
+        try:
+            _feed(ffmpeg, reel, round(_HOLD_SECONDS * fps))
+        except BaseException:
+            ffmpeg.kill()
+            raise
+        if ffmpeg.wait() != 0:
+            log.seek(0)
+            said = " ".join(log.read().decode(errors="replace").split()) or "no reason given"
+            raise OSError(f"ffmpeg failed ({ffmpeg.returncode}): {said[-200:]}")
+
+
+def _feed(ffmpeg: subprocess.Popen[bytes], reel: _Reel, held: int) -> None:
+    assert ffmpeg.stdin is not None
+    with suppress(BrokenPipeError):  # its exit status and its words tell more
         for frame in reel:
-            pixels = np.ascontiguousarray(np.asarray(frame))
-            writer.send(pixels)
-        for _ in range(round(_HOLD_SECONDS * fps)):
-            writer.send(pixels)
+            pixels = frame.tobytes()
+            ffmpeg.stdin.write(pixels)
+        for _ in range(held):
+            ffmpeg.stdin.write(pixels)
+        ffmpeg.stdin.flush()
+    with suppress(BrokenPipeError):
+        ffmpeg.stdin.close()
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ the word `nst-settings`, so that `read_settings` finds them in any of the format
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -40,45 +41,43 @@ class Sheet:
         return Image.fromarray(self.pixels)
 
 
-def _write_png(path: Path, sheet: Sheet) -> None:
+def _write_png(file: BinaryIO, sheet: Sheet) -> None:
     if sheet.pixels.dtype == np.uint16:
-        with open(path, "wb") as file:
-            write_png16(file, sheet.pixels, srgb_profile(), (KEYWORD, sheet.settings))
+        write_png16(file, sheet.pixels, srgb_profile(), (KEYWORD, sheet.settings))
         return
     info = PngImagePlugin.PngInfo()
     if sheet.settings:
         info.add_itxt(KEYWORD, sheet.settings)
-    sheet.image.save(path, "PNG", pnginfo=info, icc_profile=srgb_profile())
+    sheet.image.save(file, "PNG", pnginfo=info, icc_profile=srgb_profile())
 
 
-def _write_jpeg(path: Path, sheet: Sheet) -> None:
+def _write_jpeg(file: BinaryIO, sheet: Sheet) -> None:
     # Colour at full resolution: brush strokes differ in hue as much as in brightness.
     options = {"quality": sheet.quality, "subsampling": 0, "optimize": True}
     image = Image.fromarray(_on_white(sheet.pixels))
-    image.save(path, "JPEG", exif=_exif(sheet), icc_profile=srgb_profile(), **options)
+    image.save(file, "JPEG", exif=_exif(sheet), icc_profile=srgb_profile(), **options)
 
 
-def _write_webp(path: Path, sheet: Sheet) -> None:
+def _write_webp(file: BinaryIO, sheet: Sheet) -> None:
     lossless = sheet.quality == 100
     options = {"quality": sheet.quality, "lossless": lossless, "exact": lossless, "method": 4}
-    sheet.image.save(path, "WEBP", exif=_exif(sheet), icc_profile=srgb_profile(), **options)
+    sheet.image.save(file, "WEBP", exif=_exif(sheet), icc_profile=srgb_profile(), **options)
 
 
-def _write_tiff(path: Path, sheet: Sheet) -> None:
+def _write_tiff(file: BinaryIO, sheet: Sheet) -> None:
     if sheet.pixels.dtype == np.uint16:
-        with open(path, "wb") as file:
-            write_tiff16(file, sheet.pixels, srgb_profile(), _description(sheet))
+        write_tiff16(file, sheet.pixels, srgb_profile(), _description(sheet))
         return
     tags = {_IMAGE_DESCRIPTION: _description(sheet), _SOFTWARE: "nst"}
     options = {"compression": "tiff_adobe_deflate", "tiffinfo": tags}
-    sheet.image.save(path, "TIFF", icc_profile=srgb_profile(), **options)
+    sheet.image.save(file, "TIFF", icc_profile=srgb_profile(), **options)
 
 
 @dataclass(frozen=True)
 class Writer:
     """One output format."""
 
-    write: Callable[[Path, Sheet], None]
+    write: Callable[[BinaryIO, Sheet], None]
     bits: tuple[int, ...] = (8,)
     longest_side: int = 2**31 - 1
 
@@ -124,8 +123,11 @@ def save_picture(
             f"{target}: {target.suffix} holds sides up to {writer.longest_side} pixels, "
             f"got {sheet.pixels.shape[1]}x{sheet.pixels.shape[0]}; write a .png"
         )
+    # Through memory: given a file, Pillow takes a write that a full disk cut short for a whole one.
+    encoded = io.BytesIO()
+    writer.write(encoded, sheet)
     with atomic_path(target) as temporary:
-        writer.write(temporary, sheet)
+        temporary.write_bytes(encoded.getbuffer())
     return target
 
 

@@ -1,0 +1,148 @@
+"""The measured table of docs/speed.md: one layer, convolved in every way there is.
+
+    python docs/speed.py            print the table
+    python docs/speed.py --write    and put it into docs/speed.md
+
+Every way is called before its clock runs; the fast ones take turns and their medians count, those
+that need seconds are timed once.  Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fastconv import backends, conv2d
+from fastconv.geometry import geometry_of
+from fastconv.lessons import MyConv
+from fastconv.mechanics import winograd_matrices
+from fastconv.registry import load
+from fastconv.timing import machine, measure
+
+PAGE = Path(__file__).with_name("speed.md")
+BEGIN, END = "<!-- measured by docs/speed.py -->", "<!-- end of measurements -->"
+CHANNELS, SIDE = 64, 128  # VGG19's conv1_2 on a picture of 128 x 128
+
+Way = tuple[str, Callable[[], object]]
+
+
+def operands() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, CHANNELS, SIDE, SIDE, generator=generator)
+    return x, torch.randn(CHANNELS, CHANNELS, 3, 3, generator=generator) / 24
+
+
+def by_im2col(x: Tensor, weight: Tensor) -> Tensor:
+    """The whole column matrix written out, then one product: nine times x in memory."""
+    padded = np.pad(x[0].numpy(), ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    columns = windows.transpose(0, 3, 4, 1, 2).reshape(9 * CHANNELS, -1)
+    y = weight.reshape(CHANNELS, -1).numpy() @ columns
+    return torch.from_numpy(y.reshape(1, CHANNELS, SIDE, SIDE))
+
+
+def slow_ways(x: Tensor, weight: Tensor) -> list[Way]:
+    layer = MyConv(CHANNELS, CHANNELS, padding=1, bias=False)
+    layer.parameters["weight"] = weight.double().numpy()
+    return [
+        ("naive: every output on its own", lambda: conv2d(x, weight, padding=1, backend="naive")),
+        ("window by window (`MyConv`)", lambda: torch.from_numpy(layer(x.numpy()))),
+    ]
+
+
+def fast_ways(x: Tensor, weight: Tensor) -> list[Way]:
+    there, tools = backends(), winograd_matrices(4)
+    ways: list[Way] = [
+        ("im2col, then one matrix product (NumPy)", lambda: by_im2col(x, weight)),
+        ("Winograd F(4x4), in tensor operations", lambda: tools.convolve(x, weight)),
+    ]
+    for name, label in (("numba", "im2col in blocks"), ("native", ""), ("torch", "the yardstick")):
+        if there[name].available:
+            label = label or implementation(x, weight)
+            ways.append(
+                (f"{name}: {label}", lambda n=name: conv2d(x, weight, padding=1, backend=n))
+            )  # type: ignore[misc]
+    return ways
+
+
+def implementation(x: Tensor, weight: Tensor) -> str:
+    """What the native backend takes for this layer."""
+    geometry = geometry_of(x.shape, weight.shape, padding=1)
+    native = load("native")
+    found: str = native.explain("forward", geometry, torch.float32, False)  # type: ignore[attr-defined]
+    return f"its path '{found}', own vector kernels"
+
+
+def gpu_ways(x: Tensor, weight: Tensor) -> list[Way]:
+    if not torch.cuda.is_available():
+        return []
+    there, on_gpu = backends(), (x.cuda(), weight.cuda())
+
+    def synchronised(backend: str) -> Callable[[], object]:
+        def call() -> Tensor:
+            y = conv2d(*on_gpu, padding=1, backend=backend)
+            torch.cuda.synchronize()
+            return y
+
+        return call
+
+    names = [name for name in ("native", "torch") if "cuda" in there[name].devices]
+    return [(f"{name} on {torch.cuda.get_device_name()}", synchronised(name)) for name in names]
+
+
+def once(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def table() -> list[str]:
+    x, weight = operands()
+    expected = F.conv2d(x, weight, padding=1)
+    slow, fast = slow_ways(x, weight), [*fast_ways(x, weight), *gpu_ways(x, weight)]
+    for name, call in [*slow, *fast]:
+        y = call()
+        assert isinstance(y, Tensor)
+        if not torch.allclose(y.cpu().float(), expected, rtol=1e-3, atol=1e-3):
+            raise SystemExit(f"{name}: the result is wrong")
+    seconds = {name: once(call) for name, call in slow}
+    seconds |= {name: t.median for name, t in measure(dict(fast), seconds=1.0, rounds=5).items()}
+    flops = geometry_of(x.shape, weight.shape, padding=1).flops
+    facts = ", ".join(f"{name}: {value}" for name, value in machine().items())
+    first = next(iter(seconds.values()))
+    layer = f"{CHANNELS} channels to {CHANNELS}, 3x3, {SIDE}x{SIDE} pixels, float32"
+    lines = [
+        f"One layer forward: {layer}; {flops / 1e9:.1f} billion multiplications and additions. "
+        f"{facts}.",
+        "",
+        "| way | milliseconds | times as fast as naive | billion operations per second |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, each in seconds.items():
+        lines.append(f"| {name} | {_ms(each)} | {first / each:,.0f} | {flops / each / 1e9:,.3g} |")
+    return lines
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:,.0f}" if seconds > 0.1 else f"{1000 * seconds:.2f}"
+
+
+def main() -> None:
+    lines = table()
+    print("\n".join(lines))
+    if "--write" in sys.argv[1:]:
+        text = PAGE.read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The optimisers on functions whose minimum is known, and their guard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nst.config import StyleConfig
+from nst.errors import NstError
+from nst.objective import Balance, Evaluation
+from nst.optimize import HALVINGS, OPTIMIZERS, Adam, Optimizer
+
+GOAL = 0.25
+Objective = Callable[[Tensor], Evaluation]
+
+
+def bowl(x: Tensor) -> Evaluation:
+    """Steeper in one half than in the other, lowest at GOAL."""
+    slope = torch.linspace(1, 20, x.numel()).view_as(x)
+    total = (slope * (x - GOAL).square()).mean()
+    return Evaluation(total, {"total": total.item()})
+
+
+def optimizer(name: str, notes: list[str] | None = None, **options: Any) -> Optimizer:
+    config = StyleConfig.of("quality", optimizer=name, **options)
+    x = torch.full((1, 3, 4, 5), 0.9)
+    return OPTIMIZERS[name](x, config, (notes if notes is not None else []).append)
+
+
+def run(it: Optimizer, objective: Objective, steps: int) -> list[float]:
+    return [it.step(objective).values["total"] for _ in range(steps)]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_optimizer_finds_the_bottom(name: str) -> None:
+    it = optimizer(name, ema=0.9)
+    run(it, bowl, 300)
+    torch.testing.assert_close(it.picture, torch.full_like(it.picture, GOAL), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_step_is_one_evaluation_and_the_first_is_of_the_start(name: str) -> None:
+    seen: list[Tensor] = []
+
+    def watched(x: Tensor) -> Evaluation:
+        seen.append(x.detach().clone())
+        return bowl(x)
+
+    run(optimizer(name), watched, 5)
+    assert len(seen) == 5
+    assert (seen[0] == 0.9).all()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e9])
+def test_a_bad_loss_is_stepped_back_from_and_told(name: str, bad: float) -> None:
+    notes: list[str] = []
+    calls = 0
+
+    def sometimes_bad(x: Tensor) -> Evaluation:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            return Evaluation(x.sum() * bad, {"total": bad})
+        return bowl(x)
+
+    it = optimizer(name, notes)
+    before = it.rate
+    losses = run(it, sometimes_bad, 100)
+    assert it.rate == before / 2
+    assert len(notes) == 1
+    assert "stepped back" in notes[0]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[-1] < losses[5]
+
+
+def test_a_gradient_that_is_not_finite_counts_as_a_bad_loss() -> None:
+    notes: list[str] = []
+    calls = 0
+
+    def nan_gradient(x: Tensor) -> Evaluation:
+        nonlocal calls
+        calls += 1
+        evaluation = bowl(x)
+        if calls == 3:
+            evaluation.total = evaluation.total + (x - x).sum().sqrt() * 0  # 0 * inf backwards
+        return evaluation
+
+    run(optimizer("lbfgs", notes), nan_gradient, 6)
+    assert len(notes) == 1
+
+
+def test_a_loss_that_is_never_finite_ends_the_run_with_a_reason() -> None:
+    def hopeless(x: Tensor) -> Evaluation:
+        return Evaluation(x.sum() * math.nan, {"total": math.nan})
+
+    with pytest.raises(NstError, match="does not recover"):
+        optimizer("adam").step(hopeless)
+
+
+def test_the_halvings_have_an_end() -> None:
+    calls = 0
+
+    def soon_hopeless(x: Tensor) -> Evaluation:
+        nonlocal calls
+        calls += 1
+        # good at the start and each time it has stepped back, bad after every move
+        return bowl(x) if calls % 2 else Evaluation(x.sum() * 1e9, {"total": 1e9})
+
+    notes: list[str] = []
+    it = optimizer("adam", notes)
+    with pytest.raises(NstError, match="does not recover"):
+        run(it, soon_hopeless, 100)
+    assert len(notes) == HALVINGS
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_restored_optimizer_goes_on_bit_for_bit(name: str) -> None:
+    unbroken = optimizer(name)
+    run(unbroken, bowl, 12)
+    kept = optimizer_state_after(name, 7)
+    resumed = optimizer(name)
+    resumed.load_state(kept)
+    run(resumed, bowl, 5)
+    assert torch.equal(resumed.x, unbroken.x)
+    assert torch.equal(resumed.picture, unbroken.picture)
+
+
+def optimizer_state_after(name: str, steps: int) -> dict[str, Any]:
+    it = optimizer(name)
+    run(it, bowl, steps)
+    return it.state()
+
+
+def test_adam_s_picture_is_the_corrected_average_of_its_steps() -> None:
+    it = optimizer("adam", ema=0.5)
+    seen: list[Tensor] = []
+    for _ in range(3):
+        it.step(bowl)
+        seen.append(it.x.detach().clone())
+    expected = (seen[0] + 2 * seen[1] + 4 * seen[2]) / 7
+    torch.testing.assert_close(it.picture, expected)
+
+
+def test_adam_without_averaging_gives_its_last_step() -> None:
+    it = optimizer("adam", ema=0.0)
+    run(it, bowl, 3)
+    assert torch.equal(it.picture, it.x.detach())
+
+
+def test_adam_never_leaves_the_range_of_colours() -> None:
+    def outwards(x: Tensor) -> Evaluation:
+        total = -x.mean() + 2
+        return Evaluation(total, {"total": total.item()})
+
+    it = optimizer("adam")
+    run(it, outwards, 30)
+    assert it.x.max().item() == 1.0
+
+
+def test_a_new_scale_starts_from_the_picture_with_adam_s_moments() -> None:
+    it = optimizer("adam")
+    assert isinstance(it, Adam)
+    run(it, bowl, 5)
+    picture, moments = it.picture, it.inner.state[it.x]
+    it.enlarge((8, 10))
+    assert it.x.shape == (1, 3, 8, 10)
+    assert it.count == 0
+    larger = it.inner.state[it.x]
+    assert larger["exp_avg"].shape == larger["exp_avg_sq"].shape == it.x.shape
+    assert float(larger["step"]) == 4
+    assert (larger["exp_avg_sq"] >= 0).all()
+    torch.testing.assert_close(
+        larger["exp_avg"].mean(), moments["exp_avg"].mean(), rtol=0.1, atol=0
+    )
+    torch.testing.assert_close(it.x.mean(), picture.mean(), rtol=0.01, atol=0)
+    run(it, bowl, 3)
+
+
+def test_lbfgs_starts_its_memory_anew_at_a_new_scale() -> None:
+    it = optimizer("lbfgs")
+    run(it, bowl, 5)
+    it.enlarge((8, 10))
+    assert not it.inner.state[it.x]
+    assert run(it, bowl, 20)[-1] < 1e-3
+
+
+def test_adamw_slows_down_where_the_loss_stays() -> None:
+    def flat(x: Tensor) -> Evaluation:
+        return Evaluation(x.sum() * 0 + 1.0, {"total": 1.0})
+
+    it = optimizer("adamw")
+    run(it, flat, 60)
+    assert it.inner.param_groups[0]["lr"] < it.rate
+
+
+def test_auto_balance_comes_to_rest_where_both_sides_are_equal() -> None:
+    balance = Balance()
+    moved = [balance.watch(content=4.0 / balance.factor, style=1.0) for _ in range(200)]
+    assert sum(moved) == 20
+    assert balance.factor == pytest.approx(4.0, rel=1e-3)
+
+
+def test_auto_balance_waits_while_there_is_nothing_to_compare() -> None:
+    balance = Balance()
+    assert not any(balance.watch(content=0.0, style=2.0) for _ in range(50))
+    assert balance.factor == 1.0

@@ -1,0 +1,516 @@
+"""Writing pictures, frames, animations and sheets: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+import nst.outputs.atomic as atomic
+from nst.errors import OutputError, PictureError
+from nst.images import load_picture
+from nst.outputs import (
+    ANIMATORS,
+    WRITERS,
+    FrameWriter,
+    animate,
+    atomic_path,
+    check_writable,
+    compare_sheet,
+    read_settings,
+    save_picture,
+    srgb_profile,
+)
+
+SETTINGS = {
+    "size": 512,
+    "style_weight": 1e6,
+    "styles": ["a.png", "ü \u65e5\u672c.jpg"],
+    "mask": None,
+}
+TOLERANCE = {".png": 0.5, ".tif": 0.5, ".tiff": 0.5, ".jpg": 8, ".jpeg": 8, ".webp": 12}  # of 255
+
+
+def gradient(h: int = 20, w: int = 30) -> torch.Tensor:
+    red = torch.linspace(0, 1, w).expand(h, w)
+    green = torch.linspace(0, 1, h)[:, None].expand(h, w)
+    return torch.stack([red, green, torch.full((h, w), 0.4)])[None]
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("with_alpha", [False, True])
+def test_a_picture_comes_back_with_its_settings(
+    tmp_path: Path, suffix: str, with_alpha: bool
+) -> None:
+    rgb = gradient()
+    alpha = torch.linspace(0.2, 1, 30).expand(1, 1, 20, 30) if with_alpha else None
+    path = save_picture(tmp_path / f"out{suffix}", rgb, alpha, SETTINGS)
+    picture = load_picture(path)
+    wanted = rgb
+    if with_alpha and suffix in (".jpg", ".jpeg"):
+        wanted = rgb * alpha + (1 - alpha)  # on white
+        assert picture.alpha is None
+    elif with_alpha:
+        assert picture.alpha is not None
+        assert float((picture.alpha - alpha).abs().max()) <= 0.51 / 255
+    assert float((picture.rgb - wanted).abs().max()) <= (TOLERANCE[suffix] + 0.01) / 255
+    assert read_settings(path) == SETTINGS
+    assert left_in(tmp_path) == [f"out{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_every_picture_says_that_it_is_srgb(tmp_path: Path, suffix: str, bits: int) -> None:
+    if bits not in WRITERS[suffix].bits:
+        with pytest.raises(OutputError, match=r"expected 8 bits.*got 16; 16 go with \.png"):
+            save_picture(tmp_path / f"out{suffix}", gradient(), bits=bits)
+        return
+    path = save_picture(tmp_path / f"out{suffix}", gradient(), bits=bits)
+    with Image.open(path) as image:
+        assert image.info["icc_profile"] == srgb_profile()
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
+    assert "sRGB" in ImageCms.getProfileDescription(profile)
+
+
+def png_pixels(path: Path) -> np.ndarray:
+    """The 16-bit values of a PNG, decoded here: Pillow reads colour with 8 bits only."""
+    data, at, packed, header = path.read_bytes(), 8, b"", ()
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + length]
+        (checksum,) = struct.unpack(">I", data[at + 8 + length : at + 12 + length])
+        assert checksum == zlib.crc32(kind + body)
+        header = struct.unpack(">IIBB", body[:10]) if kind == b"IHDR" else header
+        packed += body if kind == b"IDAT" else b""
+        at += 12 + length
+    width, height, bits, colour = header
+    assert bits == 16
+    channels = {2: 3, 6: 4}[colour]
+    lines = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, -1)
+    assert (lines[:, 0] == 2).all()
+    rows = np.cumsum(lines[:, 1:].astype(np.uint64), axis=0).astype(np.uint8)
+    return rows.copy().view(">u2").reshape(height, width, channels)
+
+
+def tiff_pixels(path: Path) -> np.ndarray:
+    """The 16-bit values of a TIFF, found through Pillow's reading of its tags."""
+    with Image.open(path) as image:
+        tags = dict(image.tag_v2)
+    assert set(tags[258]) == {16}
+    start, length = tags[273][0], tags[279][0]
+    raw = zlib.decompress(path.read_bytes()[start : start + length])
+    return np.frombuffer(raw, "<u2").reshape(tags[257], tags[256], tags[277])
+
+
+@pytest.mark.parametrize("with_alpha", [False, True])
+@pytest.mark.parametrize(("suffix", "decode"), [(".png", png_pixels), (".tif", tiff_pixels)])
+def test_sixteen_bits_are_really_written(
+    tmp_path: Path, suffix: str, decode: Any, with_alpha: bool
+) -> None:
+    rgb = torch.linspace(0, 1, 8 * 401).reshape(1, 1, 8, 401).expand(1, 3, 8, 401)
+    alpha = torch.rand(1, 1, 8, 401) if with_alpha else None
+    path = save_picture(tmp_path / f"deep{suffix}", rgb, alpha, SETTINGS, bits=16)
+    planes = rgb if alpha is None else torch.cat([rgb, alpha], 1)
+    wanted = planes[0].movedim(0, -1).double().numpy() * 65535
+    assert np.abs(decode(path).astype(float) - wanted).max() <= 0.51
+    assert read_settings(path) == SETTINGS
+    assert float((load_picture(path).rgb - rgb).abs().max()) < 1 / 255
+
+
+def test_values_are_rounded_and_clamped(tmp_path: Path) -> None:
+    rgb = torch.tensor([-0.5, 100.4 / 255, 100.6 / 255, 1.5]).reshape(1, 1, 1, 4)
+    path = save_picture(tmp_path / "x.png", rgb.expand(1, 3, 9, 4))
+    with Image.open(path) as image:
+        assert [image.getpixel((i, 0))[0] for i in range(4)] == [0, 100, 101, 255]
+
+
+def test_the_same_picture_gives_the_same_bytes(tmp_path: Path) -> None:
+    for suffix in WRITERS:
+        a, b = (save_picture(tmp_path / f"{n}{suffix}", gradient(), None, SETTINGS) for n in "ab")
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_quality_trades_size_for_fidelity(tmp_path: Path) -> None:
+    noise = torch.rand(1, 3, 64, 64)
+    sizes = [save_picture(tmp_path / f"{q}.jpg", noise, quality=q).stat().st_size for q in (30, 95)]
+    assert sizes[0] < sizes[1]
+    lossless = save_picture(tmp_path / "x.webp", noise, quality=100)
+    assert float((load_picture(lossless).rgb - noise).abs().max()) <= 0.51 / 255
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("x.xyz", {}, r"expected one of \.png, .*, got '\.xyz'"),
+        ("x", {}, "got no suffix"),
+        ("x.png", {"bits": 12}, "expected 8 or 16 bits per channel, got 12; ask for 8"),
+        ("x.jpg", {"quality": 0}, "quality expects a number from 1 to 100, got 0"),
+        (
+            "x.png",
+            {"alpha": torch.ones(1, 1, 5, 5)},
+            r"alpha expects the picture's size \(20, 30\)",
+        ),
+        ("x.jpg", {"settings": {"long": "x" * 70000}}, r"write a \.png"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(
+    tmp_path: Path, name: str, options: dict, message: str
+) -> None:
+    with pytest.raises(OutputError, match=message) as caught:
+        save_picture(tmp_path / name, gradient(), **options)
+    assert "\n" not in str(caught.value)
+    assert left_in(tmp_path) == []
+
+
+def test_a_side_too_long_for_webp_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"16383 pixels, got 16384x8; write a \.png"):
+        save_picture(tmp_path / "x.webp", torch.zeros(1, 3, 8, 16384))
+
+
+def test_nan_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="finite values"):
+        save_picture(tmp_path / "x.png", torch.full((1, 3, 8, 8), torch.nan))
+    assert left_in(tmp_path) == []
+
+
+# ---------------------------------------------------------------- settings
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(
+    settings=st.dictionaries(st.text(max_size=12), JSON, max_size=4),
+    row=st.sampled_from(list(WRITERS)),
+)
+def test_any_settings_come_back(
+    tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any], row: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"settings{row}"
+    save_picture(path, gradient(8, 8), None, settings)
+    assert read_settings(path) == json.loads(json.dumps(settings))
+
+
+def test_paths_in_settings_become_text(tmp_path: Path) -> None:
+    path = save_picture(tmp_path / "x.png", gradient(), None, {"style": Path("a") / "b.png"})
+    assert read_settings(path) == {"style": str(Path("a") / "b.png")}
+
+
+def test_a_picture_without_settings_is_told(tmp_path: Path) -> None:
+    for suffix in WRITERS:
+        path = save_picture(tmp_path / f"x{suffix}", gradient())
+        with pytest.raises(PictureError, match="expected settings in its metadata, got none"):
+            read_settings(path)
+
+
+def test_settings_of_what_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    for name, message in (("text.png", "expected a picture"), ("no.png", "no such file")):
+        with pytest.raises(PictureError, match=message):
+            read_settings(tmp_path / name)
+    with pytest.raises(PictureError, match="expected a picture"):
+        read_settings(tmp_path)
+
+
+# ---------------------------------------------------------------- whole or not at all
+
+
+def write_half(target: Path, error: BaseException) -> None:
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "x.png"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="in the middle"):
+        write_half(target, RuntimeError("in the middle"))
+    assert target.read_bytes() == b"old"
+    assert left_in(tmp_path) == ["x.png"]
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_half(tmp_path / "x.png", KeyboardInterrupt())
+    assert left_in(tmp_path) == []
+
+
+def test_the_temporary_file_lies_beside_the_target(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "new" / "x.png") as temporary:
+        assert temporary.parent == tmp_path / "new"
+        assert temporary.suffix == ".png"
+        temporary.write_bytes(b"whole")
+    assert (tmp_path / "new" / "x.png").read_bytes() == b"whole"
+
+
+@pytest.fixture
+def _four_kilobytes_per_file() -> Iterator[None]:
+    """The system stops every write at 4 kB, in the middle of a file, as a full disk does."""
+    resource = pytest.importorskip("resource", reason="needs a limit on a file's size")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("_four_kilobytes_per_file")
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [(f"x{suffix}", bits) for suffix, row in WRITERS.items() for bits in row.bits],
+)
+def test_a_picture_cut_short_by_the_system_leaves_the_old_file(
+    tmp_path: Path, name: str, bits: int
+) -> None:
+    (tmp_path / name).write_bytes(b"old")
+    with pytest.raises(OutputError, match="cannot be written: the file would be larger") as caught:
+        save_picture(tmp_path / name, torch.rand(1, 3, 128, 128), bits=bits)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert left_in(tmp_path) == [name]
+
+
+@pytest.mark.usefixtures("_four_kilobytes_per_file")
+@pytest.mark.parametrize("suffix", ANIMATORS)
+def test_an_animation_cut_short_by_the_system_leaves_the_old_file(
+    tmp_path: Path, suffix: str
+) -> None:
+    if suffix == ".mp4":
+        pytest.importorskip("imageio_ffmpeg", reason="the extra `plot` is missing")
+    target = tmp_path / f"x{suffix}"
+    target.write_bytes(b"old")
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        animate([torch.rand(1, 3, 128, 128) for _ in range(3)], target)
+    assert "\n" not in str(caught.value)
+    assert target.read_bytes() == b"old"
+    assert left_in(tmp_path) == [target.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space"),
+        (errno.EACCES, "no permission to write there; choose another folder"),
+        (errno.EROFS, "the disk is read-only"),
+    ],
+)
+def test_what_the_system_refuses_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    """A full disk may be reported only when the bytes are forced out to it."""
+
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(atomic.os, "fsync", refuse)
+    with pytest.raises(OutputError, match=message):
+        save_picture(tmp_path / "x.png", gradient())
+    assert left_in(tmp_path) == []
+
+
+def test_an_unwritable_place_is_found_before_and_at_writing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    target = tmp_path / "file" / "x.png"
+    for attempt in (check_writable, lambda path: save_picture(path, gradient())):
+        with pytest.raises(OutputError, match="a part of its folder's name is a file"):
+            attempt(target)
+        (tmp_path / "folder.png").mkdir(exist_ok=True)
+        with pytest.raises(OutputError, match="it is a folder; add a file name"):
+            attempt(tmp_path / "folder.png")
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="permissions do not bind this user"
+)
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    for attempt in (check_writable, lambda path: save_picture(path, gradient())):
+        with pytest.raises(OutputError, match="no permission"):
+            attempt(tmp_path / "locked" / "x.png")
+
+
+def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "deeper" / "x.png")
+    check_writable(tmp_path / "x.jpg")
+    assert left_in(tmp_path) == []
+    with pytest.raises(OutputError, match="expected one of"):
+        check_writable(tmp_path / "x.gif")
+
+
+# ---------------------------------------------------------------- frames and animations
+
+
+def test_frames_are_named_by_iteration_and_sort_in_order(tmp_path: Path) -> None:
+    frames = FrameWriter(tmp_path / "frames", "run")
+    for iteration in (0, 50, 1000):
+        frames.save(iteration, gradient())
+    assert left_in(tmp_path / "frames") == ["run-000000.png", "run-000050.png", "run-001000.png"]
+    assert [path.name for path in frames.paths] == left_in(tmp_path / "frames")
+
+
+def shades(sizes: list[tuple[int, int]]) -> list[torch.Tensor]:
+    """Plain frames from dark to light, of the sizes (h, w)."""
+    return [torch.full((1, 3, *hw), i / (len(sizes) - 1)) for i, hw in enumerate(sizes)]
+
+
+def test_a_gif_has_all_frames_at_the_last_ones_size(tmp_path: Path) -> None:
+    sizes = [(12, 16), (24, 32), (37, 49)]
+    path = animate(shades(sizes), tmp_path / "x.gif", fps=10)
+    with Image.open(path) as image:
+        assert image.size == (48, 36)
+        assert image.n_frames == 3
+        assert image.info["loop"] == 0
+        levels, durations = [], []
+        for i in range(3):
+            image.seek(i)
+            levels.append(image.convert("RGB").getpixel((5, 5))[0])
+            durations.append(image.info["duration"])
+    assert levels == pytest.approx([0, 128, 255], abs=3)
+    assert durations == [100, 100, 1600]
+
+
+def test_a_gifs_palette_serves_all_frames(tmp_path: Path) -> None:
+    frames = [gradient(48, 64), gradient(48, 64).flip(1), gradient(48, 64).flip(3)]
+    path = animate(frames, tmp_path / "x.gif", fps=10)
+    with Image.open(path) as image:
+        for i, frame in enumerate(frames):
+            image.seek(i)
+            got = np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+            assert np.abs(got - frame[0].numpy()).mean() < 0.02
+
+
+def test_an_mp4_has_even_sides_and_holds_the_last_frame(tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra `plot` is missing")
+    path = animate(shades([(33, 47)] * 4), tmp_path / "x.mp4", fps=8)
+    decode = ["-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    done = subprocess.run([ffmpeg.get_ffmpeg_exe(), *decode], capture_output=True, check=True)
+    frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, 32, 46, 3)
+    assert len(frames) == 4 + 12
+    assert frames[:4].mean(axis=(1, 2, 3)) == pytest.approx([0, 85, 170, 255], abs=6)
+    assert frames[-1].mean() == pytest.approx(255, abs=6)
+
+
+def test_a_folder_is_animated_in_the_order_of_the_numbers(tmp_path: Path) -> None:
+    frames = FrameWriter(tmp_path, "run")
+    for iteration, frame in ((1000000, 1.0), (20, 0.0), (900, 0.5)):
+        frames.save(iteration, torch.full((1, 3, 16, 16), frame))
+    save_picture(tmp_path / "result.png", torch.rand(1, 3, 16, 16))  # no number: no frame
+    with Image.open(animate(tmp_path, tmp_path / "x.gif", fps=10)) as image:
+        levels = []
+        for i in range(image.n_frames):
+            image.seek(i)
+            levels.append(image.convert("RGB").getpixel((3, 3))[0])
+    assert levels == pytest.approx([0, 128, 255], abs=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "message"),
+    [
+        ("x.avi", 10, r"expected one of \.gif, \.mp4, got '\.avi'"),
+        ("x", 10, "got no suffix"),
+        ("x.gif", 0, "fps expects a number above 0, 50 at most, got 0"),
+        ("x.gif", 100, "50 at most"),
+        ("x.mp4", float("nan"), "fps expects"),
+    ],
+)
+def test_an_impossible_animation_is_refused(
+    tmp_path: Path, name: str, fps: float, message: str
+) -> None:
+    with pytest.raises(OutputError, match=message):
+        animate([gradient()], tmp_path / name, fps)
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", ANIMATORS)
+def test_frames_of_two_shapes_are_refused_and_leave_nothing(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".mp4":
+        pytest.importorskip("imageio_ffmpeg", reason="the extra `plot` is missing")
+    with pytest.raises(
+        PictureError, match=r"frame 1: expected the shape of the last one \(30x20\)"
+    ):
+        animate([gradient(20, 60), gradient(20, 30)], tmp_path / f"x{suffix}")
+    assert left_in(tmp_path) == []
+
+
+def test_nothing_to_animate_is_told(tmp_path: Path) -> None:
+    for frames, message in (
+        (tmp_path, "expected frames"),
+        (tmp_path / "nowhere", "no such folder"),
+        ([], "got none"),
+    ):
+        with pytest.raises(PictureError, match=message):
+            animate(frames, tmp_path / "x.gif")
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(OutputError, match=r"pip install 'fastconv-nst\[plot\]'"):
+        animate([gradient()], tmp_path / "x.mp4")
+    assert left_in(tmp_path) == []
+
+
+# ---------------------------------------------------------------- comparison sheet
+
+
+def test_a_sheet_shows_every_picture_and_label(tmp_path: Path) -> None:
+    red = torch.tensor([1.0, 0, 0]).reshape(1, 3, 1, 1).expand(1, 3, 40, 60)
+    blue = torch.tensor([0, 0, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 80, 40)
+    path = compare_sheet([(red, "content"), (blue, "result")], tmp_path / "sheet.png")
+    rgb = load_picture(path).rgb[0]
+    is_red = (rgb[0] > 0.9) & (rgb[1] < 0.1)
+    is_blue = (rgb[2] > 0.9) & (rgb[1] < 0.1)
+    assert int(is_red.sum()) == 120 * 80  # both as high as the result
+    assert int(is_blue.sum()) == 40 * 80
+    below = rgb[:, int(is_red.any(1).nonzero().max()) + 1 :]
+    assert int((below.mean(0) < 0.4).sum()) > 40  # the letters
+
+
+def test_many_pictures_go_into_rows_of_four(tmp_path: Path) -> None:
+    path = compare_sheet([(gradient(), f"picture {i}") for i in range(5)], tmp_path / "s.png")
+    two_rows = load_picture(path).hw
+    path = compare_sheet([(gradient(), f"picture {i}") for i in range(4)], tmp_path / "s.png")
+    one_row = load_picture(path).hw
+    assert two_rows[1] == one_row[1]
+    assert two_rows[0] > 1.8 * one_row[0]
+
+
+def test_a_long_label_is_shortened_to_fit(tmp_path: Path) -> None:
+    path = compare_sheet(
+        [(gradient(40, 40), "a very long name of a picture.jpg" * 3)], tmp_path / "s.png"
+    )
+    with Image.open(path) as image:
+        border = np.asarray(image)[:, -3:]
+    assert (border == border[0, 0]).all()
+
+
+def test_an_empty_sheet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="one picture or more"):
+        compare_sheet([], tmp_path / "s.png")

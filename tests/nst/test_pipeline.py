@@ -1,0 +1,360 @@
+"""stylize() and iterate(): whole runs at a small size with the built-in network."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import nst
+from fastconv import backends
+from nst.checkpoint import load
+from nst.config import StyleConfig
+from nst.errors import CheckpointError, ConfigError, LayerError, OutputError, PictureError
+from nst.images import load_picture
+from nst.optimize import OPTIMIZERS
+from nst.outputs import read_settings
+from nst.pipeline import plan
+
+SMALL: dict[str, Any] = {
+    "size": 40,
+    "network": "builtin",
+    "backend": "torch",
+    "style_layers": ("relu1_1", "relu2_1"),
+    "content_layers": ("relu2_2",),
+    "iterations": 6,
+    "scales": 2,
+}
+
+
+def picture(seed: int, height: int = 30, width: int = 40) -> Image.Image:
+    """Smooth blobs of colour."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+CONTENT, STYLE = picture(1), picture(2, 36, 36)
+
+
+def run(**options: Any) -> nst.Result:
+    return nst.stylize(CONTENT, STYLE, **{**SMALL, **options})
+
+
+def test_a_run_gives_a_picture_of_the_size_asked_for_and_a_row_per_iteration() -> None:
+    result = run()
+    assert result.image.size == (40, 30)
+    assert result.image.mode == "RGB"
+    assert [row["iteration"] for row in result.losses] == list(range(1, 11))
+    assert [row["scale"] for row in result.losses] == [28] * 6 + [40] * 4
+    assert {"total", "content", "style", "tv", "style/relu1_1", "content/relu2_2"} <= {
+        *result.losses[0]
+    }
+    assert not result.interrupted
+    assert result.seconds > 0
+    assert result.network.startswith("builtin")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("style_loss", ["wasserstein", "covariance", "gram", "gatys"])
+def test_the_loss_falls_with_each_optimizer_and_style_loss(optimizer: str, style_loss: str) -> None:
+    result = run(optimizer=optimizer, style_loss=style_loss, scales=1, iterations=15)
+    losses = [row["style"] for row in result.losses]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("preset", ["quality", "gatys", "seed"])
+def test_the_presets_run_and_lower_their_loss(preset: str) -> None:
+    layers = {} if preset == "quality" else {"style_layers": (), "content_layers": ()}
+    options = {"size": 48, "network": "builtin", "iterations": 8, "scales": 1}
+    if preset == "seed":
+        layers = {}
+    result = nst.stylize(CONTENT, STYLE, preset=preset, **options, **layers)
+    losses = [row["total"] for row in result.losses]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "lbfgs"}, {"init": "random", "seed": 5}])
+def test_the_same_seed_gives_the_same_bits(options: dict[str, Any]) -> None:
+    assert torch.equal(run(**options).rgb, run(**options).rgb)
+
+
+def test_another_seed_gives_another_random_start() -> None:
+    first, second = (run(init="random", seed=seed, iterations=1, scales=1) for seed in (1, 2))
+    assert not torch.allclose(first.rgb, second.rgb, atol=0.05)
+
+
+@pytest.mark.parametrize("backend", [n for n, info in backends().items() if info.available])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_every_backend_gives_the_same_picture(backend: str, optimizer: str) -> None:
+    options = {"size": 24, "iterations": 3, "optimizer": optimizer}
+    expected, actual = run(**options), run(**options, backend=backend)
+    # rounding differs from backend to backend, and three steps amplify it
+    assert float((actual.rgb - expected.rgb).abs().max()) < 2e-3
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("stop", [3, 6, 7, 9])
+def test_a_resumed_run_equals_the_unbroken_one(tmp_path: Path, optimizer: str, stop: int) -> None:
+    options = {"optimizer": optimizer, "balance": "auto"}
+    unbroken = run(**options)
+    path = broken_off(tmp_path, stop, **options)
+    resumed = nst.stylize(resume=path)
+    assert torch.equal(resumed.rgb, unbroken.rgb)
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.losses]
+    whole = [{k: v for k, v in row.items() if k != "seconds"} for row in unbroken.losses]
+    assert kept == whole
+
+
+def broken_off(folder: Path, stop: int, **options: Any) -> Path:
+    """The checkpoint that a run of `stop` iterations leaves."""
+    from nst.checkpoint import save
+
+    for step in nst.iterate(CONTENT, STYLE, **{**SMALL, **options}):
+        if step.iteration == stop:
+            save(folder / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
+            break
+    return folder / "run.ckpt"
+
+
+def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:
+    CONTENT.save(tmp_path / "c.png")
+    for step in nst.iterate(tmp_path / "c.png", STYLE, **SMALL):
+        from nst.checkpoint import save
+
+        save(tmp_path / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
+        break
+    (tmp_path / "c.png").unlink()
+    assert nst.stylize(resume=tmp_path / "run.ckpt").image.size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda p: p.unlink(), "does not exist"),
+        (lambda p: p.write_bytes(b""), "is damaged or is not a checkpoint"),
+        (lambda p: p.write_bytes(p.read_bytes()[:5000]), "is damaged or is not a checkpoint"),
+        (lambda p: torch.save({"a": 1}, p), "is not a checkpoint of nst"),
+        (lambda p: torch.save(torch.load(p) | {"version": 99}, p), "version 99"),
+        (lambda p: torch.save(torch.load(p) | {"digest": "0"}, p), "other weights"),
+        (lambda p: torch.save(torch.load(p) | {"config": {"preset": "x"}}, p), "is damaged"),
+    ],
+)
+def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, damage: Any, words: str) -> None:
+    path = broken_off(tmp_path, 2)
+    damage(path)
+    with pytest.raises(CheckpointError, match=words):
+        nst.stylize(resume=path)
+
+
+def test_other_options_do_not_mix_with_a_checkpoint(tmp_path: Path) -> None:
+    path = broken_off(tmp_path, 2)
+    with pytest.raises(CheckpointError, match="of another run: it has size = 40"):
+        nst.stylize(resume=path, size=64)
+    nst.stylize(resume=path, csv=tmp_path / "losses.csv")
+    assert (tmp_path / "losses.csv").exists()
+
+
+def test_several_styles_are_blended_by_their_weights() -> None:
+    both = nst.stylize(CONTENT, [STYLE, CONTENT], style_weights=(1.0, 0.0), **SMALL)
+    torch.testing.assert_close(both.rgb, run().rgb, rtol=0, atol=1e-3)
+    other = nst.stylize(CONTENT, [STYLE, CONTENT], style_weights=(0.0, 1.0), **SMALL)
+    assert not torch.allclose(other.rgb, run().rgb, atol=0.02)
+
+
+def test_as_many_style_weights_as_styles_are_expected() -> None:
+    with pytest.raises(ConfigError, match="one number per style, 1, got 2"):
+        run(style_weights=(1.0, 2.0))
+
+
+def test_outside_the_mask_the_content_stays_as_it_is(tmp_path: Path) -> None:
+    mask = np.zeros((30, 40), np.uint8)
+    mask[:, 20:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    rgb = run(mask=tmp_path / "mask.png").rgb
+    content = load_picture(CONTENT, 40).rgb
+    torch.testing.assert_close(rgb[..., :18], content[..., :18])
+    assert float((rgb - content)[..., 22:].abs().mean()) > 0.02
+
+
+def test_luminance_keeps_the_content_s_colours() -> None:
+    result, content = run(preserve_color="luminance").rgb, load_picture(CONTENT, 40).rgb
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+
+    def chroma(x: torch.Tensor) -> torch.Tensor:
+        return x - (luma * x).sum(1, keepdim=True)
+
+    difference = (chroma(result) - chroma(content)).abs()
+    assert float(difference.median()) < 1e-3  # but where it would leave the range
+    assert not torch.allclose(result, content, atol=0.05)
+
+
+def test_match_paints_with_the_content_s_colours() -> None:
+    content = load_picture(CONTENT, 40).rgb
+
+    def away(rgb: torch.Tensor) -> float:
+        return float((rgb.mean((2, 3)) - content.mean((2, 3))).abs().sum())
+
+    assert away(run(preserve_color="match", iterations=20).rgb) < away(run(iterations=20).rgb)
+
+
+def test_the_content_s_alpha_is_put_back() -> None:
+    alpha = Image.fromarray(np.linspace(0, 255, 1200).reshape(30, 40).astype(np.uint8))
+    content = CONTENT.copy()
+    content.putalpha(alpha)
+    result = nst.stylize(content, STYLE, **SMALL)
+    assert result.image.mode == "RGBA"
+    assert np.array_equal(np.asarray(result.image)[..., 3], np.asarray(alpha))
+
+
+@pytest.mark.parametrize("init", ["style", "gray", "random"])
+def test_other_starts_than_the_content(init: str) -> None:
+    first = next(iter(nst.iterate(CONTENT, STYLE, **{**SMALL, "init": init, "scales": 1})))
+    content = load_picture(CONTENT, 40).rgb
+    assert not torch.allclose(first.picture, content, atol=0.1)
+
+
+def test_a_start_from_a_file(tmp_path: Path) -> None:
+    picture(7).save(tmp_path / "start.png")
+    first = next(iter(nst.iterate(CONTENT, STYLE, **SMALL, init=str(tmp_path / "start.png"))))
+    expected = load_picture(picture(7), first.level.width).rgb
+    torch.testing.assert_close(first.picture, expected, rtol=0, atol=0.01)
+
+
+def test_a_start_that_is_neither_a_word_nor_a_file_is_a_picture_error() -> None:
+    with pytest.raises(PictureError, match="contents"):
+        run(init="contents")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_auto_balance_brings_the_losses_to_the_proportion_of_the_weights(optimizer: str) -> None:
+    options = {"scales": 1, "iterations": 60, "optimizer": optimizer}
+    fixed = run(**options, content_weight=0.5)
+    auto = run(**options, content_weight=0.5, balance="auto")
+
+    def off(result: nst.Result) -> float:
+        last = result.losses[-1]
+        return abs(math.log(0.5 * last["content"] / last["style"]))
+
+    assert off(auto) < 0.5 * off(fixed)
+
+
+def test_the_same_weights_hold_at_twice_the_size() -> None:
+    small, large = (
+        nst.stylize(picture(1, 3 * s, 4 * s), picture(2, 3 * s, 3 * s), **SMALL | {"size": 4 * s})
+        for s in (12, 24)
+    )
+    for part in ("content", "style", "tv"):
+        ratio = large.losses[-1][part] / small.losses[-1][part]
+        assert 0.4 < ratio < 2.5, part
+
+
+def test_bfloat16_stays_near_float32_and_float64_nearer() -> None:
+    single, half, double = (run(precision=p).rgb for p in ("float32", "bfloat16", "float64"))
+    assert float((half - single).abs().mean()) < 0.03
+    assert float((double - single).abs().mean()) < 1e-3
+
+
+def test_iterate_yields_pictures_at_the_size_of_each_scale() -> None:
+    steps = [
+        (step.scale, tuple(step.picture.shape)) for step in nst.iterate(CONTENT, STYLE, **SMALL)
+    ]
+    assert steps == [(1, (1, 3, 21, 28))] * 6 + [(2, (1, 3, 30, 40))] * 4
+
+
+def test_a_callback_may_end_the_run() -> None:
+    result = nst.stylize(CONTENT, STYLE, callback=lambda step: step.iteration < 3, **SMALL)
+    assert len(result.losses) == 3
+    assert not result.interrupted
+    assert result.image.size == (40, 30)
+
+
+def test_outputs_are_written_where_asked(tmp_path: Path) -> None:
+    result = run(
+        output=tmp_path / "out.png",
+        csv=tmp_path / "losses.csv",
+        plot=tmp_path / "losses.png",
+        animate=tmp_path / "run.gif",
+        save_every=4,
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "losses.csv",
+        "losses.png",
+        "out-frames",
+        "out.png",
+        "run.gif",
+    ]
+    assert result.frames == tmp_path / "out-frames"
+    assert [p.name for p in sorted(result.frames.iterdir())] == [
+        f"out-{i:06}.png" for i in (1, 4, 8, 10)
+    ]
+    assert len((tmp_path / "losses.csv").read_text().splitlines()) == 11
+    with Image.open(tmp_path / "run.gif") as animation:
+        assert animation.n_frames == 4
+
+
+def test_frames_for_an_animation_alone_do_not_stay(tmp_path: Path) -> None:
+    result = run(animate=tmp_path / "run.gif")
+    assert [p.name for p in tmp_path.iterdir()] == ["run.gif"]
+    assert result.frames is None
+
+
+def test_the_settings_are_kept_in_the_picture(tmp_path: Path) -> None:
+    CONTENT.save(tmp_path / "c.png")
+    nst.stylize(tmp_path / "c.png", STYLE, output=tmp_path / "out.png", **SMALL)
+    settings = read_settings(tmp_path / "out.png")
+    assert settings["content"] == str(tmp_path / "c.png")
+    assert settings["network"].startswith("builtin")
+    kept = settings["config"]
+    expected = StyleConfig.of("quality", output=tmp_path / "out.png", **SMALL)
+    assert StyleConfig.of(kept.pop("preset"), **kept) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"output": "no/../\0/out.png"}, (OutputError, ValueError)),
+        ({"output": "out.xyz"}, OutputError),
+        ({"style_layers": ("relu8_1",)}, LayerError),
+        ({"style_layer_weights": (1.0,)}, ConfigError),
+        ({"size": 7}, ConfigError),
+        ({"style_layers": ("relu5_1",), "size": 15}, ConfigError),
+        ({"device": "mps"}, ConfigError),
+        ({"max_memory": "10M"}, ConfigError),
+        ({"animate": "a.png"}, ConfigError),
+        ({"save_every": 3}, ConfigError),
+        ({"iterations": (1, 2, 3)}, ConfigError),
+    ],
+)
+def test_a_mistake_is_found_before_anything_is_computed(
+    options: dict[str, Any], error: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error):
+        run(**options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_pictures_are_expected() -> None:
+    with pytest.raises(ConfigError, match="content and a style"):
+        nst.stylize(CONTENT, **SMALL)
+    with pytest.raises(ConfigError, match="at least one style"):
+        nst.stylize(CONTENT, [], **SMALL)
+
+
+def test_the_plan_tells_sizes_iterations_layers_and_memory() -> None:
+    text = "\n".join(plan(CONTENT, STYLE, StyleConfig.of("quality", **SMALL)))
+    for words in ("40x30  4", "28x21  6", "builtin", "relu2_1 0.200", "GB at the peak"):
+        assert words in text
+
+
+def test_a_checkpoint_holds_what_it_says(tmp_path: Path) -> None:
+    saved = load(broken_off(tmp_path, 8))
+    assert saved.network == "builtin"
+    assert (saved.state["scale"], saved.state["done"]) == (1, 2)
+    assert saved.sources == {"content": "c.png", "styles": ["s.png"]}

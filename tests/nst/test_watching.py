@@ -1,0 +1,145 @@
+"""What watches a run: progress on a terminal and in a pipe, frames, checkpoints."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import nst
+from nst.checkpoint import load
+from nst.errors import OutputError
+from nst.keeping import checkpoint_path
+from nst.progress import Bar, Lines, Observer, Observers, losses_in_words, seconds_in_words
+
+SMALL: dict[str, Any] = {
+    "size": 24,
+    "network": "builtin",
+    "backend": "torch",
+    "style_layers": ("relu1_1",),
+    "content_layers": ("relu1_2",),
+    "iterations": (4, 3),
+    "scales": 2,
+}
+CONTENT = Image.effect_mandelbrot((24, 20), (-2, -1, 1, 1), 20).convert("RGB")
+STYLE = Image.radial_gradient("L").convert("RGB").resize((24, 24))
+
+
+def watched(observer: Observer) -> nst.Result:
+    return nst.stylize(CONTENT, STYLE, observer=observer, **SMALL)
+
+
+def test_lines_tell_the_first_and_last_step_of_each_scale() -> None:
+    stream = io.StringIO()
+    watched(Lines(stream))
+    lines = stream.getvalue().splitlines()
+    assert [line.split("iteration ")[1].split()[0] for line in lines] == [
+        "1/7",
+        "4/7",
+        "5/7",
+        "7/7",
+    ]
+    assert "loss" in lines[-1]
+    assert "s/it" in lines[-1]
+
+
+def test_a_bar_ends_full_and_names_the_scale() -> None:
+    stream = io.StringIO()
+    bar = Bar(stream)
+    watched(bar)
+    assert "7/7" in stream.getvalue()
+    assert "scale 2/2 24x20" in stream.getvalue()
+    assert bar.bar.disable or bar.bar.n == 7
+
+
+def test_downloads_are_told_by_quarters_in_a_pipe() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream)
+    for done in range(0, 101, 10):
+        lines.downloading(done << 20, 100 << 20)
+    assert stream.getvalue().splitlines() == [
+        f"weights: {mb} of 100 MB" for mb in (30, 50, 80, 100)
+    ]
+
+
+def test_several_observers_see_the_same() -> None:
+    class Counting(Observer):
+        steps, closed, notes = 0, 0, 0
+
+        def step(self, step: nst.Step) -> None:
+            self.steps += 1
+
+        def close(self) -> None:
+            self.closed += 1
+
+        def note(self, text: str) -> None:
+            self.notes += 1
+
+    both = Counting(), Counting()
+    observers = Observers(*both)
+    observers.note("hello")
+    watched(observers)
+    assert [(o.steps, o.closed, o.notes) for o in both] == [(7, 1, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0:00"), (75, "1:15"), (3599.7, "1:00:00"), (7325, "2:02:05")]
+)
+def test_times_in_words(seconds: float, words: str) -> None:
+    assert seconds_in_words(seconds) == words
+
+
+def test_losses_in_words() -> None:
+    row = {"total": 0.123456, "content": 12.0, "style": 1e-7}
+    assert losses_in_words(row) == "loss 0.1235 content 12 style 1e-07"
+
+
+def test_checkpoints_are_kept_by_the_clock_and_removed_at_the_end(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def look(step: nst.Step) -> None:
+        seen.append(load(tmp_path / "out.ckpt").state["done"])
+
+    nst.stylize(
+        CONTENT,
+        STYLE,
+        output=tmp_path / "out.png",
+        checkpoint_minutes=0.0,
+        callback=look,
+        **SMALL,
+    )
+    assert seen == [1, 2, 3, 4, 1, 2, 3]
+    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_no_checkpoint_is_written_before_its_time(tmp_path: Path) -> None:
+    def look(step: nst.Step) -> None:
+        assert list(tmp_path.iterdir()) == []
+
+    nst.stylize(CONTENT, STYLE, output=tmp_path / "out.png", callback=look, **SMALL)
+
+
+def test_the_checkpoint_goes_where_it_is_told_or_beside_the_result() -> None:
+    config = nst.StyleConfig(output=Path("a/out.tif"))
+    assert checkpoint_path(config) == Path("a/out.ckpt")
+    assert checkpoint_path(config.but(checkpoint=Path("b.ckpt"))) == Path("b.ckpt")
+    assert checkpoint_path(nst.StyleConfig()) is None
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(content: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="cannot be written"):
+        nst.stylize(
+            CONTENT, STYLE, checkpoint=tmp_path / "run.ckpt", checkpoint_minutes=0.0, **SMALL
+        )
+    assert list(tmp_path.iterdir()) == []
