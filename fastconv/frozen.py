@@ -21,11 +21,12 @@ that backend's conv2d.
 
 from __future__ import annotations
 
-import math
+import copy
 import operator
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ from torch.nn import functional as F
 
 from .algorithms import current_algorithm
 from .errors import ArgumentError, DtypeError
-from .frozen_run import Run, Stage, pool_of, stage_from
+from .frozen_run import Run, Stage, stage_from
 from .functional import conv2d
 from .modules import Conv2d
 from .registry import current_backend, known, load, resolve
@@ -105,32 +106,25 @@ class Frozen(nn.Module):
     def _plain(self, x: Tensor) -> dict[int, Tensor]:
         outputs = {}
         for index, layer in enumerate(self._layers):
-            x = outputs[index] = self._apply(layer, x)
+            x = outputs[index] = self._run_layer(layer, x)
         return outputs
 
-    def _apply(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def _run_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
         """One layer as it stands, with constant weights, and never in place: taps are kept."""
         if isinstance(layer, nn.ReLU):
             return F.relu(x)
         if type(layer) in (nn.Conv2d, Conv2d) and layer.padding_mode == "zeros":
-            weight, bias = layer.weight.detach(), layer.bias
-            return conv2d(
-                x,
-                weight,
-                None if bias is None else bias.detach(),
-                layer.stride,
-                layer.padding,
-                layer.dilation,
-                layer.groups,
-                backend=self.backend,
-            )
+            conv = cast(nn.Conv2d, layer)
+            bias = None if conv.bias is None else conv.bias.detach()
+            options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+            return conv2d(x, conv.weight.detach(), bias, *options, backend=self.backend)
         return layer(x)
 
     def _fused(self, x: Tensor) -> dict[int, Tensor]:
         outputs: dict[int, Tensor] = {}
         for piece in self._made_pieces():
             if piece.run is None:
-                x = outputs[piece.last] = self._apply(self._layers[piece.last], x)
+                x = outputs[piece.last] = self._run_layer(self._layers[piece.last], x)
             else:
                 found = piece.run(x)
                 outputs |= found
@@ -171,40 +165,31 @@ class Frozen(nn.Module):
         The arena, the decisions of one call, the outputs of the runs and the transformed weights
         of both directions; not what the layers between the runs allocate.
         """
-        total = 0
+        shape, total = self._input_shape(n, h, w), 0
         for piece in self._made_pieces():
             if piece.run is not None:
-                total += piece.run.memory(n, h, w)
-            h, w = self._size_after(piece, h, w)
+                total += piece.run.memory(n, shape[2], shape[3])
+            shape = self._shape_after(piece, shape)
         return total
-
-    def _size_after(self, piece: _Piece, h: int, w: int) -> tuple[int, int]:
-        if piece.run is not None:
-            return piece.run.output_size(h, w)
-        layer = self._layers[piece.last]
-        channels = getattr(layer, "in_channels", 1)
-        with torch.no_grad():
-            meta = torch.empty(1, channels, h, w, device="meta")
-            y = F.conv2d(
-                meta,
-                layer.weight.to("meta"),
-                None,
-                layer.stride,
-                layer.padding,
-                layer.dilation,
-                layer.groups,
-            ) if isinstance(layer, nn.Conv2d) else layer(meta)
-        return int(y.shape[-2]), int(y.shape[-1])
 
     def describe(self, h: int = 512, w: int = 512) -> str:
         """One line per stage or layer: what runs it on the native backend, at h x w pixels."""
-        lines = []
+        shape, lines = self._input_shape(1, h, w), []
         for piece in self._made_pieces():
             if piece.run is None:
-                layer = self._layers[piece.last]
                 tapped = ", tap" if piece.last in self.taps else ""
-                lines.append(f"{piece.last:3d}      {layer}: unfused{tapped}")
+                lines.append(f"{piece.last:3d}      {self._layers[piece.last]}: unfused{tapped}")
             else:
-                lines += piece.run.describe(h, w, set(self.taps))
-            h, w = self._size_after(piece, h, w)
+                lines += piece.run.describe(shape[2], shape[3], set(self.taps))
+            shape = self._shape_after(piece, shape)
         return "\n".join(lines)
+
+    def _input_shape(self, n: int, h: int, w: int) -> torch.Size:
+        channels = (layer.in_channels for layer in self._layers if isinstance(layer, nn.Conv2d))
+        return torch.Size((n, next(channels, 3), h, w))
+
+    def _shape_after(self, piece: _Piece, shape: torch.Size) -> torch.Size:
+        if piece.run is not None:
+            return piece.run.output_shape(shape)
+        layer = copy.deepcopy(self._layers[piece.last]).to("meta")
+        return layer(torch.empty(shape, device="meta")).shape

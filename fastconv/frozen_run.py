@@ -156,7 +156,7 @@ class Recycler:
         except IndexError:
             base = np.empty(self._size, self._dtype)
         lent = base[:]  # the tensor's storage holds on to this array, and it to `base`
-        weakref.finalize(lent, self._free.append, base).atexit = False
+        weakref.finalize(lent, self._free.append, base)
         return torch.from_numpy(lent)
 
 
@@ -182,7 +182,9 @@ class Plan:
     @property
     def space_floats(self) -> int:
         ask = torch.ops.fastconv.frozen_space
-        return max(ask(back, s.numbers(back, BLOCKED)) for s in self.steps for back in (False, True))
+        return max(
+            ask(back, s.numbers(back, BLOCKED)) for s in self.steps for back in (False, True)
+        )
 
     @cached_property
     def arena(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,9 +199,11 @@ class Plan:
         return (parts[0], parts[1], parts[2])
 
     def bits(self, decisions: Tensor) -> list[Tensor | None]:
-        return [part if part.numel() else None for part in decisions.split(self.words)] if sum(
-            self.words
-        ) else [None] * len(self.words)
+        return (
+            [part if part.numel() else None for part in decisions.split(self.words)]
+            if sum(self.words)
+            else [None] * len(self.words)
+        )
 
     def memory(self) -> int:
         outputs = sum(int(np.prod(self.steps[i].output_shape)) for i in self.taps)
@@ -263,11 +267,12 @@ class Run:
     def memory(self, n: int, h: int, w: int) -> int:
         return Plan(self.stages, self.taps, self.algo, n, h, w).memory()
 
-    def output_size(self, h: int, w: int) -> tuple[int, int]:
+    def output_shape(self, shape: torch.Size) -> torch.Size:
+        n, _, h, w = shape
         for stage in self.stages:
-            step = _step(stage, self.algo, 1, h, w)
+            step = _step(stage, self.algo, n, h, w)
             h, w = step.height, step.width
-        return h, w
+        return torch.Size(step.output_shape)
 
     def describe(self, h: int, w: int, taps: set[int]) -> list[str]:
         lines = []
@@ -296,10 +301,18 @@ class _Run(torch.autograd.Function):
         outputs = {i: plan.outputs[i].take().view(plan.steps[i].output_shape) for i in plan.taps}
         with lock:
             here, there, space = plan.arena
-            for i, (step, bits) in enumerate(zip(plan.steps, plan.bits(ctx.decisions), strict=True)):
+            for i, (step, bits) in enumerate(
+                zip(plan.steps, plan.bits(ctx.decisions), strict=True)
+            ):
                 u = step.stage.weights(step.tiles[0], False)
                 torch.ops.fastconv.frozen_forward(
-                    source, u, step.stage.bias, here, bits, outputs.get(i), space,
+                    source,
+                    u,
+                    step.stage.bias,
+                    here,
+                    bits,
+                    outputs.get(i),
+                    space,
                     step.numbers(False, layout),
                 )
                 source, here, there, layout = here, there, here, BLOCKED
@@ -325,7 +338,12 @@ class _Run(torch.autograd.Function):
                 step = plan.steps[i]
                 u = step.stage.weights(step.tiles[1], True)
                 torch.ops.fastconv.frozen_backward(
-                    here, bits[i], u, there if i else dx, arriving.get(i - 1), space,
+                    here,
+                    bits[i],
+                    u,
+                    there if i else dx,
+                    arriving.get(i - 1),
+                    space,
                     step.numbers(True, BLOCKED if i else ctx.layout),
                 )
                 here, there = there, here

@@ -18,7 +18,7 @@ from .base import FLOATS
 from .prepared import prepared
 
 try:
-    from .. import _C  # type: ignore[attr-defined]  # noqa: F401  (importing registers the operators)
+    from .. import _C  # type: ignore[attr-defined]  # noqa: F401  (registers the operators)
 except ImportError as error:
     raise ImportError(f"its compiled module cannot be loaded ({error})") from error
 

@@ -205,7 +205,7 @@ def test_algorithm_is_chosen_by_block_statement_and_environment(
 
 
 def test_unknown_algorithm_is_refused_with_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ArgumentError, match="did you mean 'f4'.*auto, direct, f4, f6"):
+    with pytest.raises(ArgumentError, match=r"did you mean 'f4'.*auto, direct, f4, f6"):
         use_algorithm("f44")
     monkeypatch.setenv("FASTCONV_ALGO", "wino")
     with pytest.raises(ArgumentError, match="'wino'"):
