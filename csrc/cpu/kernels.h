@@ -63,6 +63,14 @@ struct ChainKernels {
   void (*add)(const float* other, int64_t rows, int64_t columns, float* strip);
 };
 
+struct FewKernels {
+  void (*spread)(const float* lines, int64_t channels, int64_t columns, const float* weights,
+                 const float* bias, bool relu, float* strips);
+  void (*collect)(const float* strip, int64_t channels, int64_t columns, const float* weights,
+                  float* sums);
+  void (*add_lanes)(const float* sums, int64_t channels, int64_t columns, float* rows);
+};
+
 // One tile size: F(4x4,3x3) or F(6x6,3x3).
 struct WinogradTransforms {
   // `element`: floats from one of a tile's elements to the next, in V, M and U.
@@ -96,6 +104,7 @@ struct Kernels {
   const WinogradTransforms* winograd_f4;
   const WinogradTransforms* winograd_f6;
   const ChainKernels* chain;
+  const FewKernels* few;
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "few_channels.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "workspace.h"
@@ -77,7 +78,7 @@ Plan plan_for(const WinogradJob& job) {
   p.m = strides_for(cob_width / block_width, p.chunk);
   p.v_floats = p.elements * p.v.element;
   p.m_floats = p.elements * p.m.element;
-  p.streamed = job.n * job.to.image * int64_t{sizeof(float)} >= tuned("WG_STREAM", 16 << 20);
+  p.streamed = job.n * job.to.image * int64_t{sizeof(float)} >= stream_bytes;
   return p;
 }
 
@@ -122,27 +123,6 @@ void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob,
                                 p.v.element, p.v.block, p.m.element, p.m.block});
 }
 
-// Writes a strip of results where they belong, with what a frozen stack does on the way.
-void finish(const WinogradJob& job, const Plan& p, Window window, float* strip) {
-  const Kernels& k = kernels();
-  if (job.added) {
-    float* arriving = strip + Strip::floats;
-    k.picture->gather(*job.added, window, arriving);
-    k.chain->add(arriving, window.rows, window.columns, strip);
-  }
-  if (!job.decide) {
-    k.picture->scatter(job.to, window, strip, p.streamed);
-    return;
-  }
-  k.chain->put(job.to, *job.decide, window, strip, p.streamed && !job.tap);
-  if (!job.tap) return;
-  if (job.decide->pool != Pool::none)
-    window = {window.n,        window.block,    window.y / 2, window.x / 2,
-              window.rows / 2, window.columns / 2};
-  k.picture->gather(job.to, window, strip);
-  k.picture->scatter(*job.tap, window, strip, p.streamed);
-}
-
 void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int64_t last,
                       int64_t cob, const float* m, float* strip) {
   const Kernels& k = kernels();
@@ -157,7 +137,7 @@ void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int6
       window.block = first_block + b;
       transforms(job.tile).output(m + b * p.m.block + position * block_width, p.m.element, tiles,
                                   bias, job.relu, strip);
-      finish(job, p, window, strip);
+      finish_strip(job, p.streamed, window, strip, strip + Strip::floats);
     });
   }
 }
@@ -197,7 +177,28 @@ void run_shared(const WinogradJob& job, const Plan& p, float* work) {
 
 }  // namespace
 
+void finish_strip(const WinogradJob& job, bool streamed, Window window, float* strip,
+                  float* arriving) {
+  const Kernels& k = kernels();
+  if (job.added) {
+    k.picture->gather(*job.added, window, arriving);
+    k.chain->add(arriving, window.rows, window.columns, strip);
+  }
+  if (!job.decide) {
+    k.picture->scatter(job.to, window, strip, streamed);
+    return;
+  }
+  k.chain->put(job.to, *job.decide, window, strip, streamed && !job.tap);
+  if (!job.tap) return;
+  if (job.decide->pool != Pool::none)
+    window = {window.n,        window.block,    window.y / 2, window.x / 2,
+              window.rows / 2, window.columns / 2};
+  k.picture->gather(job.to, window, strip);
+  k.picture->scatter(*job.tap, window, strip, streamed);
+}
+
 int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rotated) {
+  if (tile == 1) return few_weights_floats(c_out, c_in);
   const int64_t depth = rotated ? c_out : c_in, outputs = rotated ? c_in : c_out;
   const int64_t panel = std::max<int64_t>(kernels().winograd->panel, block_width);
   return (tile + 2) * (tile + 2) * depth * ceil_div(outputs, panel) * panel;
@@ -205,6 +206,7 @@ int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rota
 
 void winograd_weights(int tile, const float* weight, int64_t c_out, int64_t c_in, bool rotated,
                       float* u) {
+  if (tile == 1) return few_weights(weight, c_out, c_in, rotated, u);
   const int64_t depth = rotated ? c_out : c_in, outputs = rotated ? c_in : c_out;
   const int64_t elements = (tile + 2) * (tile + 2), panel = kernels().winograd->panel;
   const int64_t out_stride = rotated ? 9 : c_in * 9, in_stride = rotated ? c_in * 9 : 9;
@@ -218,6 +220,7 @@ void winograd_weights(int tile, const float* weight, int64_t c_out, int64_t c_in
 }
 
 int64_t winograd_workspace(const WinogradJob& job) {
+  if (job.tile == 1) return 0;
   const Plan p = plan_for(job);
   const int64_t threads = thread_count();
   const int64_t own = p.m_floats + strips + (p.shared ? 0 : p.v_floats);
@@ -225,6 +228,7 @@ int64_t winograd_workspace(const WinogradJob& job) {
 }
 
 void winograd(const WinogradJob& job, float* workspace) {
+  if (job.tile == 1) return few_channels(job);
   const Plan p = plan_for(job);
   (p.shared ? run_shared : run_own)(job, p, workspace);
 }
@@ -304,6 +308,7 @@ Algorithm algorithm_for(const Problem& p, bool backward) {
 
 int winograd_tile(Operation operation, const Problem& problem) {
   const auto run = choose(operation, problem).run;
+  if (run == few_channels_forward || run == few_channels_grad_input) return 1;
   if (run == winograd_f4_forward || run == winograd_f4_grad_input) return 4;
   if (run == winograd_f6_forward || run == winograd_f6_grad_input) return 6;
   return 0;
@@ -321,6 +326,12 @@ bool winograd_f4_grad_input_accepts(const Problem& p) {
 bool winograd_f6_grad_input_accepts(const Problem& p) {
   return algorithm_for(p, true) == Algorithm::f6;
 }
+bool few_channels_accepts(const Problem& p) {
+  return possible(p) && p.algorithm == Algorithm::automatic &&
+         p.g.c_in <= Few::most_channels && p.g.c_out >= block_width;
+}
+void few_channels_forward(const Problem& p, const Operands& o) { forward(1, p, o); }
+void few_channels_grad_input(const Problem& p, const Operands& o) { grad_input(1, p, o); }
 void winograd_f4_forward(const Problem& p, const Operands& o) { forward(4, p, o); }
 void winograd_f6_forward(const Problem& p, const Operands& o) { forward(6, p, o); }
 void winograd_f4_grad_input(const Problem& p, const Operands& o) { grad_input(4, p, o); }
