@@ -96,6 +96,21 @@ struct WinogradGemm {
   void (*multiply)(const WinogradProduct&);
 };
 
+struct WinogradOuterProduct {
+  const float* v;
+  const float* w;
+  float* du;
+  int64_t tiles, outputs;  // outputs: a multiple of the panel
+  int64_t w_block, du_row;
+};
+
+struct WinogradGradWeight {
+  int panel;
+  void (*gradient)(float* strip, int64_t tiles, float* w, int64_t element);
+  void (*add)(const WinogradOuterProduct&);
+  void (*weights)(const float* du, int64_t element, int64_t count, float* dw, int64_t out_stride);
+};
+
 struct Kernels {
   const char* name;
   const GemmKernels* gemm;
@@ -105,6 +120,8 @@ struct Kernels {
   const WinogradTransforms* winograd_f6;
   const ChainKernels* chain;
   const FewKernels* few;
+  const WinogradGradWeight* winograd_grad_weight_f4;
+  const WinogradGradWeight* winograd_grad_weight_f6;
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

@@ -45,6 +45,8 @@ inline constexpr int64_t stream_bytes = int64_t{16} << 20;
 int64_t winograd_workspace(const WinogradJob&);  // floats
 void winograd(const WinogradJob&, float* workspace);
 
+Picture picture_of(const Problem&, const void* data, int64_t c, int64_t h, int64_t w);
+
 // The tile of the Winograd implementation that runs a problem, or 0 if another one does.
 int winograd_tile(Operation, const Problem&);
 
@@ -52,6 +54,10 @@ int winograd_tile(Operation, const Problem&);
 bool few_channels_accepts(const Problem&);
 void few_channels_forward(const Problem&, const Operands&);
 void few_channels_grad_input(const Problem&, const Operands&);
+bool winograd_f4_grad_weight_accepts(const Problem&);
+bool winograd_f6_grad_weight_accepts(const Problem&);
+void winograd_f4_grad_weight(const Problem&, const Operands&);
+void winograd_f6_grad_weight(const Problem&, const Operands&);
 bool winograd_f4_forward_accepts(const Problem&);
 bool winograd_f6_forward_accepts(const Problem&);
 bool winograd_f4_grad_input_accepts(const Problem&);
