@@ -19,21 +19,28 @@ void zero(float* to, int64_t columns) {
   for (int64_t i = 0; i < columns * block_width; i += L) store(to + i, V{});
 }
 
-// L pixels of `channels` planes, as L pixels of 16 channels.
-inline void planes_to_pixels(const float* from, int64_t plane, int64_t channels, float* to) {
+// L pixels of `channels` planes, as L pixels of 16 channels.  Each line comes from another plane,
+// which no hardware prefetcher follows: `ahead` tells where the next ones will be read (worth 5 %
+// of F(4x4) with 64 channels.  Copying 16 lines side by side before transposing them lost 8 %).
+template <bool Full>
+inline void planes_to_pixels(const float* from, int64_t plane, int64_t channels, int64_t ahead,
+                             float* to) {
   for (int64_t c = 0; c < block_width; c += L) {
     V lines[L];
 #pragma GCC unroll 16
-    for (int i = 0; i < L; ++i)
-      lines[i] = c + i < channels ? load(from + (c + i) * plane) : V{};
+    for (int i = 0; i < L; ++i) {
+      const float* line = from + (c + i) * plane;
+      lines[i] = Full || c + i < channels ? load(line) : V{};
+      if constexpr (Full) __builtin_prefetch(line + ahead, 0, 2);
+    }
     transpose(lines);
 #pragma GCC unroll 16
     for (int i = 0; i < L; ++i) store(to + i * block_width + c, lines[i]);
   }
 }
 
-void gather_planar_row(const Picture& p, const float* from, int64_t channels, int64_t first,
-                       int64_t last, float* to) {
+void gather_planar_row(const Picture& p, const float* from, int64_t channels, int64_t ahead,
+                       int64_t first, int64_t last, float* to) {
   if (p.width < L) {
     for (int64_t x = first; x < last; ++x)
       for (int64_t c = 0; c < block_width; ++c)
@@ -43,7 +50,10 @@ void gather_planar_row(const Picture& p, const float* from, int64_t channels, in
   // The last group is moved back to end at `last`: it repeats some columns, or fills slack.
   for (int64_t x = first; x < last; x += L) {
     const int64_t at = smaller(x, larger(last - L, 0));
-    planes_to_pixels(from + at, p.plane, channels, to + at * block_width);
+    if (channels == block_width)
+      planes_to_pixels<true>(from + at, p.plane, channels, ahead, to + at * block_width);
+    else
+      planes_to_pixels<false>(from + at, p.plane, channels, ahead, to + at * block_width);
   }
 }
 
@@ -63,6 +73,8 @@ void gather(const Picture& p, const Window& window, float* strip) {
   const int64_t first = larger(window.x, 0), last = smaller(window.x + window.columns, p.width);
   const int64_t channels = smaller(block_width, p.channels - window.block * block_width);
   const float* from = p.data + window.n * p.image + window.block * p.block;
+  // The same window of the next block comes next; after the last, the next chunk of tiles.
+  const int64_t ahead = (window.block + 2) * block_width <= p.channels ? p.block : 128;
   for (int64_t i = 0; i < window.rows; ++i) {
     const int64_t y = window.y + i;
     float* row = strip + i * Strip::row + Strip::slack * block_width;
@@ -72,7 +84,7 @@ void gather(const Picture& p, const Window& window, float* strip) {
     }
     float* origin = row - window.x * block_width;  // where the picture's column 0 would be
     if (p.planar)
-      gather_planar_row(p, from + y * p.row, channels, first, last, origin);
+      gather_planar_row(p, from + y * p.row, channels, ahead, first, last, origin);
     else
       gather_adjacent_row(p, from + y * p.row, channels, first, last, origin);
     zero(row, first - window.x);
