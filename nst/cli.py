@@ -22,6 +22,7 @@ ABOUT = {
     "compare": "lay pictures side by side",
     "network": "print a network layer by layer",
     "features": "draw what a layer sees",
+    "train": "train a network of your own on pictures",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from .errors import ConfigError
+from .training.command import Train
 
 Lines = list[str]
 Observer = Any  # nst.progress.Observer; not imported, so that help need not wait for torch
@@ -156,4 +157,5 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": Compare,
     "network": NetworkTable,
     "features": Features,
+    "train": Train,
 }

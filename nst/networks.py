@@ -13,6 +13,7 @@ To add a network, write a function that returns its stack and give it a row in N
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -153,7 +154,15 @@ def state_digest(state: State) -> str:
 
 
 def kind_of(name: str) -> Kind:
-    """The row of a network, or LayerError with a hint."""
+    """The row of a network, or ConfigError with a hint.
+
+    A network that `nst train` made at another width has no row: vgg19x0.25 is the built-in
+    layout at a quarter of VGG19's channels.
+    """
+    trained = re.fullmatch(r"vgg19x([0-9.]+)", name.lower())
+    if trained:
+        about = f"VGG19's layout at {trained[1]} times the width, to relu5_1"
+        return _vgg_kind(about, BUILTIN_BLOCKS, round(64 * float(trained[1])))
     if name.lower() not in NETWORKS:
         raise ConfigError(f"unknown network {name!r}: {did_you_mean(name.lower(), NETWORKS)}")
     return NETWORKS[name.lower()]
