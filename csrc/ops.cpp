@@ -20,7 +20,10 @@
 #include <vector>
 
 #include "cpu/implementations.h"
+#include "cpu/hash.h"
 #include "cpu/kernels.h"
+#include "cpu/pages.h"
+#include "cpu/winograd.h"
 #include "geometry.h"
 
 namespace fastconv {
@@ -89,7 +92,9 @@ Tensor dense(const Tensor& t, bool channels_last) {
 
 Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) try {
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
+  const Tensor t = torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
+  prefer_large_pages(t.data_ptr(), t.numel() * (like.scalar_type() == ScalarType::Double ? 8 : 4));
+  return t;
 } catch (const std::exception&) {
   out_of_memory();
 }
@@ -106,33 +111,56 @@ void run(Operation operation, const Problem& problem, const Operands& operands) 
   }
 }
 
-Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& geometry) {
+Algorithm algorithm_from(const std::string& name) {
+  if (name == "auto") return Algorithm::automatic;
+  if (name == "direct") return Algorithm::direct;
+  if (name == "f4") return Algorithm::f4;
+  if (name == "f6") return Algorithm::f6;
+  refuse("algo expects auto, direct, f4 or f6, got '" + name + "'");
+}
+
+// Weights that `prepare` has transformed for this very problem.
+const void* prepared_for(Operation operation, const Problem& problem, const std::optional<Tensor>& u) {
+  if (!u) return nullptr;
+  const int tile = winograd_tile(operation, problem);
+  const bool rotated = operation == Operation::grad_input;
+  if (!tile) refuse("prepared weights are given to a convolution that takes none");
+  require(*u, "prepared", {winograd_weights_floats(tile, problem.g.c_out, problem.g.c_in, rotated)},
+          ScalarType::Float);
+  return u->data_ptr();
+}
+
+Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& geometry,
+               const std::string& algo, const std::optional<Tensor>& prepared) {
   const Geometry g = geometry_from(geometry);
-  const Problem problem{g, dtype_of(x), is_channels_last(x)};
+  const Problem problem{g, dtype_of(x), is_channels_last(x), algorithm_from(algo)};
   require(x, "x", input_sizes(g), x.scalar_type());
   require(weight, "weight", weight_sizes(g), x.scalar_type());
   if (bias) require(*bias, "bias", {g.c_out}, x.scalar_type());
   const Tensor a = dense(x, problem.channels_last), b = dense(weight, false);
   const std::optional<Tensor> c = bias ? std::optional(dense(*bias, false)) : std::nullopt;
   const Tensor y = empty_picture(x, output_sizes(g), problem.channels_last);
-  run(Operation::forward, problem, {a.data_ptr(), b.data_ptr(), c ? c->data_ptr() : nullptr, y.data_ptr()});
+  run(Operation::forward, problem, {a.data_ptr(), b.data_ptr(), c ? c->data_ptr() : nullptr, y.data_ptr(),
+                                    prepared_for(Operation::forward, problem, prepared)});
   return y;
 }
 
-Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry) {
+Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, const std::string& algo,
+                  const std::optional<Tensor>& prepared) {
   const Geometry g = geometry_from(geometry);
-  const Problem problem{g, dtype_of(dy), is_channels_last(dy)};
+  const Problem problem{g, dtype_of(dy), is_channels_last(dy), algorithm_from(algo)};
   require(dy, "dy", output_sizes(g), dy.scalar_type());
   require(weight, "weight", weight_sizes(g), dy.scalar_type());
   const Tensor a = dense(dy, problem.channels_last), b = dense(weight, false);
   const Tensor dx = empty_picture(dy, input_sizes(g), problem.channels_last);
-  run(Operation::grad_input, problem, {a.data_ptr(), b.data_ptr(), nullptr, dx.data_ptr()});
+  run(Operation::grad_input, problem, {a.data_ptr(), b.data_ptr(), nullptr, dx.data_ptr(),
+                                       prepared_for(Operation::grad_input, problem, prepared)});
   return dx;
 }
 
-Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry) {
+Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string& algo) {
   const Geometry g = geometry_from(geometry);
-  const Problem problem{g, dtype_of(dy), is_channels_last(x)};
+  const Problem problem{g, dtype_of(dy), is_channels_last(x), algorithm_from(algo)};
   require(dy, "dy", output_sizes(g), dy.scalar_type());
   require(x, "x", input_sizes(g), dy.scalar_type());
   const Tensor a = dense(dy, problem.channels_last), b = dense(x, problem.channels_last);
@@ -142,12 +170,37 @@ Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry) {
 }
 
 // The name of the implementation that would run: for `fastconv info`, benchmarks and tests.
-std::string explain(const std::string& operation, const Sizes& geometry, bool float64, bool channels_last) {
-  const Problem problem{geometry_from(geometry), float64 ? DType::f64 : DType::f32, channels_last};
+std::string explain(const std::string& operation, const Sizes& geometry, bool float64, bool channels_last,
+                    const std::string& algo) {
+  const Problem problem{geometry_from(geometry), float64 ? DType::f64 : DType::f32, channels_last,
+                        algorithm_from(algo)};
   if (operation == "forward") return choose(Operation::forward, problem).name;
   if (operation == "grad_input") return choose(Operation::grad_input, problem).name;
   if (operation == "grad_weight") return choose(Operation::grad_weight, problem).name;
   refuse("operation expects forward, grad_input or grad_weight, got '" + operation + "'");
+}
+
+// Weights transformed for Winograd's F(tile x tile, 3 x 3): what `prepared` expects.  `rotated`:
+// for grad_input.
+Tensor prepare(const Tensor& weight, int64_t tile, bool rotated) {
+  if (tile != 4 && tile != 6) refuse("prepare: tile expects 4 or 6");
+  if (weight.dim() != 4) refuse("prepare: weight expects 4 dimensions");
+  const int64_t c_out = weight.size(0), c_in = weight.size(1);
+  require(weight, "weight", {c_out, c_in, 3, 3}, ScalarType::Float);
+  const Tensor w = dense(weight, false);
+  const Sizes size{winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated)};
+  const Tensor u = torch::stable::empty(size, ScalarType::Float, std::nullopt, weight.device());
+  prefer_large_pages(u.data_ptr(), u.numel() * sizeof(float));
+  winograd_weights(static_cast<int>(tile), static_cast<const float*>(w.data_ptr()), c_out, c_in, rotated,
+                   static_cast<float*>(u.data_ptr()));
+  return u;
+}
+
+// A number that changes with any change of the weight's contents; see prepared.py.
+int64_t fingerprint(const Tensor& weight) {
+  dtype_of(weight);
+  const Tensor w = dense(weight, false);
+  return hash_of(w.data_ptr(), w.numel() * (w.scalar_type() == ScalarType::Double ? 8 : 4));
 }
 
 // The instruction sets of this build and processor, best first, separated by spaces.
@@ -163,10 +216,15 @@ std::string isa() { return kernels().name; }
 }  // namespace
 
 STABLE_TORCH_LIBRARY(fastconv, m) {
-  m.def("forward(Tensor x, Tensor weight, Tensor? bias, int[] geometry) -> Tensor");
-  m.def("grad_input(Tensor dy, Tensor weight, int[] geometry) -> Tensor");
-  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry) -> Tensor");
-  m.def("explain(str operation, int[] geometry, bool float64, bool channels_last) -> str");
+  m.def("forward(Tensor x, Tensor weight, Tensor? bias, int[] geometry, str algo='auto', "
+        "Tensor? prepared=None) -> Tensor");
+  m.def("grad_input(Tensor dy, Tensor weight, int[] geometry, str algo='auto', "
+        "Tensor? prepared=None) -> Tensor");
+  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, str algo='auto') -> Tensor");
+  m.def("prepare(Tensor weight, int tile, bool rotated) -> Tensor");
+  m.def("fingerprint(Tensor weight) -> int");
+  m.def("explain(str operation, int[] geometry, bool float64, bool channels_last, "
+        "str algo='auto') -> str");
   m.def("isas() -> str");
   m.def("isa() -> str");
 }
@@ -175,6 +233,8 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
   m.impl("forward", TORCH_BOX(&forward));
   m.impl("grad_input", TORCH_BOX(&grad_input));
   m.impl("grad_weight", TORCH_BOX(&grad_weight));
+  m.impl("prepare", TORCH_BOX(&prepare));
+  m.impl("fingerprint", TORCH_BOX(&fingerprint));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {

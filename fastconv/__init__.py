@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .algorithms import current_algorithm, use_algorithm
 from .errors import (
     ArgumentError,
     BackendUnavailableError,
@@ -11,6 +12,7 @@ from .errors import (
     UnknownBackendError,
     UnsupportedError,
 )
+from .frozen import Frozen, freeze
 from .functional import conv2d
 from .modules import Conv2d, swap_convs
 from .registry import BackendInfo, backends, current_backend, use_backend
@@ -24,13 +26,17 @@ __all__ = [
     "Conv2d",
     "DtypeError",
     "FastconvError",
+    "Frozen",
     "OutOfMemoryError",
     "UnknownBackendError",
     "UnsupportedError",
     "__version__",
     "backends",
     "conv2d",
+    "current_algorithm",
     "current_backend",
+    "freeze",
     "swap_convs",
+    "use_algorithm",
     "use_backend",
 ]

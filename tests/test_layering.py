@@ -30,11 +30,18 @@ FASTCONV_ROWS = (
         "fastconv.mechanics",
         "fastconv.sheets",
     ),
-    ("fastconv.filters", "fastconv.frozen", "fastconv.modules", "fastconv.lessons"),
+    (
+        "fastconv.filters",
+        "fastconv.frozen",
+        "fastconv.frozen_run",
+        "fastconv.modules",
+        "fastconv.lessons",
+    ),
     ("fastconv.functional",),
     ("fastconv.registry",),
     ("fastconv.backends",),  # found by name from the registry; base.py is imported
     ("fastconv.shapes", "fastconv.timing", "fastconv.figures", "fastconv.pictures"),
+    ("fastconv.algorithms",),
     ("fastconv.geometry",),
     ("fastconv.errors",),
 )

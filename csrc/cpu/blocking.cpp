@@ -59,6 +59,34 @@ void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, i
   }
 }
 
+template <class T>
+void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
+                 int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t plane) {
+  const Bands &v = copy.vertical, &h = copy.horizontal;
+  LinesArguments<T> l{};
+  l.to_line = copy.pitch, l.lines = rows + v.span, l.length = columns + h.span;
+  l.from_line = v.step * strides.row, l.from_step = h.step * strides.column;
+  for (int64_t band = 0; band < v.count() * h.count(); ++band) {
+    const int64_t y0 = v.origin[band / h.count()] + v.step * i0;
+    const int64_t x0 = h.origin[band % h.count()] + h.step * j0;
+    const Inside lines(y0, v.step, src_h, l.lines), elements(x0, h.step, src_w, l.length);
+    const bool any = lines.end > lines.begin && elements.end > elements.begin;
+    l.first = lines.begin, l.last = any ? lines.end : lines.begin;
+    l.begin = elements.begin, l.end = elements.end;
+    const int64_t at =
+        any ? (y0 + l.first * v.step) * strides.row + (x0 + l.begin * h.step) * strides.column : 0;
+    for (int64_t c = 0; c < channels; ++c) {
+      l.to = to + c * plane + band * copy.picture;
+      l.from = from + c * strides.channel + at;
+      gemm<T>().copy_lines(l);
+    }
+  }
+}
+
+template void copy_planes(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, float*, int64_t);
+template void copy_planes(const BlockCopy&, const double*, const Strides&, int64_t, int64_t, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, double*, int64_t);
 template void copy_pixels(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t, int64_t,
                           int64_t, int64_t, int64_t, float*, int64_t);
 template void copy_pixels(const BlockCopy&, const double*, const Strides&, int64_t, int64_t, int64_t, int64_t,

@@ -76,6 +76,11 @@ template <class T>
 void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
                  int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t pixel);
 
+// The same for planes: each channel becomes one copy, `plane` elements apart.
+template <class T>
+void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
+                int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t plane);
+
 // How many bytes of copied picture one thread works on: with the weights' panel and the
 // destination it should stay within its L2.
 inline constexpr int64_t copy_bytes = 256 << 10;
@@ -83,5 +88,8 @@ inline constexpr int64_t copy_bytes = 256 << 10;
 inline constexpr double packed_bytes = 32 << 20;
 // Below this many multiplications one thread is as fast as two (a region costs 5-10 us).
 inline constexpr double serial_products = 5e5;
+
+// Below this many destinations of an image, packing weights costs as much as using them.
+inline constexpr int64_t few_pixels = 128;
 
 }  // namespace fastconv

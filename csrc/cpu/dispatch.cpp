@@ -8,11 +8,26 @@
 
 namespace fastconv {
 
+// What every *_kernels.cpp offers, once per instruction set.
+#define FASTCONV_KERNELS(isa)                             \
+  namespace isa {                                         \
+  extern const GemmKernels gemm_kernels;                  \
+  extern const DepthwiseKernels depthwise_kernels;        \
+  extern const PictureKernels picture_kernels;            \
+  extern const WinogradGemm winograd_gemm;                \
+  extern const WinogradTransforms winograd_f4, winograd_f6; \
+  extern const ChainKernels chain_kernels;                \
+  }
+#define FASTCONV_TABLE(isa)                                            \
+  {#isa,                  &isa::gemm_kernels,  &isa::depthwise_kernels, \
+   &isa::picture_kernels, &isa::winograd_gemm, &isa::winograd_f4,       \
+   &isa::winograd_f6,     &isa::chain_kernels}
+
 #ifdef FASTCONV_X86
-namespace avx512 { extern const GemmKernels gemm_kernels; }
-namespace avx2 { extern const GemmKernels gemm_kernels; }
+FASTCONV_KERNELS(avx512)
+FASTCONV_KERNELS(avx2)
 #endif
-namespace plain { extern const GemmKernels gemm_kernels; }
+FASTCONV_KERNELS(plain)
 
 namespace {
 
@@ -24,15 +39,15 @@ struct Row {
 // Best first.  To add an instruction set: a row here and one in CMakeLists.txt.
 const Row rows[] = {
 #ifdef FASTCONV_X86
-    {{"avx512", &avx512::gemm_kernels},
+    {FASTCONV_TABLE(avx512),
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
      }},
-    {{"avx2", &avx2::gemm_kernels},
+    {FASTCONV_TABLE(avx2),
      [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
 #endif
-    {{"plain", &plain::gemm_kernels}, [] { return true; }},
+    {FASTCONV_TABLE(plain), [] { return true; }},
 };
 
 const Kernels& choose_kernels() {

@@ -54,6 +54,7 @@ Gather<T> transposed(const Problem& problem, const Operands& operands) {
   gather.dst_channels = g.c_in_per_group();
   gather.step_h = gather.step_w = 1;
   gather.weight = static_cast<const T*>(operands.b);
+  gather.weight_end = gather.weight + g.c_out * g.c_in_per_group() * g.kh * g.kw;
   gather.weight_row = g.kw, gather.weight_dst = g.kh * g.kw;
   gather.weight_src = g.c_in_per_group() * gather.weight_dst;
   gather.weight_group = g.c_out_per_group() * gather.weight_src;

@@ -7,11 +7,13 @@
 namespace fastconv {
 
 enum class DType { f32, f64 };
+enum class Algorithm { automatic, direct, f4, f6 };  // of 3x3 convolutions: see winograd.h
 
 struct Problem {
   Geometry g;
   DType dtype;
   bool channels_last;  // of all pictures alike: x, y, dx, dy; weights are always OIHW
+  Algorithm algorithm = Algorithm::automatic;
 };
 
 // What an operation reads and writes; all pictures dense, in the problem's layout.
@@ -23,6 +25,7 @@ struct Operands {
   const void* b;
   const void* bias;
   void* out;
+  const void* prepared = nullptr;  // b as the implementation would transform it, or null
 };
 
 struct Implementation {

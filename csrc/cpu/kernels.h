@@ -5,6 +5,10 @@
 #pragma once
 #include <stdint.h>
 
+#include "decisions.h"
+#include "depthwise_kernels.h"
+#include "picture.h"
+
 namespace fastconv {
 
 // Where one tap of the sum starts in the two operands, in elements.
@@ -29,18 +33,44 @@ struct TileArguments {
   bool accumulate;        // add to c instead of starting afresh
 };
 
+// Lines of a picture, copied with zeros around them:
+//   to[e * to_line + i] = from[(e - first) * from_line + (i - begin) * from_step]
+// for lines first <= e < last and begin <= i < end; 0 for the other e < lines, i < length.
+template <class T>
+struct LinesArguments {
+  T* to;
+  int64_t to_line, lines, length;
+  const T* from;
+  int64_t from_line, from_step;
+  int64_t first, last, begin, end;
+};
+
+// to[m * to_m + t * to_tap + k * to_k] = from[m * from_m + k * from_k + taps[t]]
+template <class T>
+struct WeightsArguments {
+  T* to;
+  int64_t to_m, to_tap, to_k;
+  const T* from;
+  int64_t from_m, from_k;
+  const T* end;  // of the whole weight; nothing is read from there on
+  const int64_t* taps;
+  int64_t m_count, tap_count, k_count;
+};
+
 template <class T>
 struct GemmKernelsOf {
-  static constexpr int most_rows = 14;
+  static constexpr int most_rows = 14, most_vectors = 8;
   int lanes;  // elements of one vector
   int rows;   // of the largest tile; every smaller count has its kernel too
-  // tile[v][m]: m + 1 rows, v + 1 vectors of columns.
-  void (*tile[2][most_rows])(const TileArguments<T>&);
-  // to[i] = from[i * stride]
-  void (*copy_strided)(T* to, const T* from, int64_t count, int64_t stride);
+  // widths[m]: log2 of the most vectors that a tile of m + 1 rows can have; at least 2 of them.
+  int widths[most_rows];
+  // tile[w][m]: m + 1 rows, 2^w vectors of columns, w <= widths[m].
+  void (*tile[4][most_rows])(const TileArguments<T>&);
+  void (*copy_lines)(const LinesArguments<T>&);
   // to[i * to_row + j] = from[i * from_row + j * from_column]
   void (*copy_matrix)(T* to, int64_t to_row, const T* from, int64_t from_row, int64_t from_column,
                       int64_t rows, int64_t columns);
+  void (*pack_weights)(const WeightsArguments<T>&);
 };
 
 struct GemmKernels {
@@ -48,9 +78,52 @@ struct GemmKernels {
   GemmKernelsOf<double> f64;
 };
 
+struct PictureKernels {
+  void (*gather)(const Picture&, const Window&, float* strip);
+  void (*scatter)(const Picture&, const Window&, const float* strip, bool streamed);
+};
+
+struct ChainKernels {
+  void (*put)(const Picture& to, const Decisions&, const Window&, const float* strip,
+              bool streamed);
+  void (*expand)(const Picture& gradient, const Decisions&, const Window&, float* strip);
+  void (*add)(const float* other, int64_t rows, int64_t columns, float* strip);
+};
+
+// One tile size: F(4x4,3x3) or F(6x6,3x3).
+struct WinogradTransforms {
+  // `element`: floats from one of a tile's elements to the next, in V, M and U.
+  void (*input)(float* strip, int64_t tiles, float* v, int64_t element);
+  void (*output)(const float* m, int64_t element, int64_t tiles, const float* bias, bool relu,
+                 float* strip);
+  void (*weights)(const float* weight, int64_t out_stride, int64_t in_stride, bool flip,
+                  int64_t count, int64_t depth, float* u, int64_t element);
+};
+
+// The product of a chunk of tiles with up to 64 output channels.
+struct WinogradProduct {
+  const float* u;
+  const float* v;
+  float* m;
+  int64_t elements, depth, panels, tiles;
+  int64_t v_element, v_block, m_element, m_block;  // strides, in floats
+};
+
+struct WinogradGemm {
+  int panel;  // output channels in a panel of U
+  int rows;   // tiles that the micro-kernel takes at most
+  void (*multiply)(const WinogradProduct&);
+};
+
 struct Kernels {
   const char* name;
   const GemmKernels* gemm;
+  const DepthwiseKernels* depthwise;
+  const PictureKernels* picture;
+  const WinogradGemm* winograd;
+  const WinogradTransforms* winograd_f4;
+  const WinogradTransforms* winograd_f6;
+  const ChainKernels* chain;
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

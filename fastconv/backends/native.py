@@ -6,15 +6,19 @@ as a flat list of integers and validates it against its tensors before a kernel 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
+from ..algorithms import CHOICES, checked, current_algorithm
 from ..errors import ArgumentError
 from ..geometry import ConvGeometry
 from .base import FLOATS
+from .prepared import prepared
 
 try:
-    from .. import _C  # type: ignore[attr-defined]  # noqa: F401  (importing registers the operators)
+    from .. import _C  # type: ignore[attr-defined]  # noqa: F401  (registers the operators)
 except ImportError as error:
     raise ImportError(f"its compiled module cannot be loaded ({error})") from error
 
@@ -28,16 +32,64 @@ except ValueError as error:  # FASTCONV_ISA names a set that is not there
     raise ArgumentError(str(error)) from None
 
 
+class Native:
+    """The backend's four functions with the algorithm of 3x3 convolutions laid down."""
+
+    DTYPES = DTYPES
+    DEVICES = DEVICES
+
+    def __init__(self, algo: str) -> None:
+        self.algo = checked(algo)
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
+        u = self._prepared("forward", x, weight, g)
+        return _ops.forward(x, weight, bias, g.flat, self.algo, u)
+
+    def grad_input(self, dy: Tensor, weight: Tensor, g: ConvGeometry) -> Tensor:
+        u = self._prepared("grad_input", dy, weight, g)
+        return _ops.grad_input(dy, weight, g.flat, self.algo, u)
+
+    def grad_weight(self, dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor:
+        return _ops.grad_weight(dy, x, g.flat, self.algo)
+
+    def grad_bias(self, dy: Tensor, g: ConvGeometry) -> Tensor:
+        return dy.sum((0, 2, 3))
+
+    def _prepared(
+        self, operation: str, picture: Tensor, weight: Tensor, g: ConvGeometry
+    ) -> Tensor | None:
+        """The transformed weights, if the algorithm wants any.
+
+        Inside torch.compile the operator transforms them itself: a traced graph must not hold
+        what belongs to this call's weights.
+        """
+        if (g.kh, g.kw) != (3, 3) or torch.compiler.is_compiling():
+            return None
+        last = not picture.is_contiguous()
+        name = _explain_once(operation, g, picture.dtype == torch.float64, last, self.algo)
+        tile = WINOGRAD_TILES.get(name)
+        return None if tile is None else prepared(weight, tile, operation == "grad_input")
+
+
+WINOGRAD_TILES = {"winograd_f4": 4, "winograd_f6": 6}
+_BY_NAME = {name: Native(name) for name in CHOICES}
+
+
+def using(algo: str) -> Native:
+    """The backend with `algo` laid down: what a call needs whose gradient comes later."""
+    return _BY_NAME[checked(algo)]
+
+
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
-    return _ops.forward(x, weight, bias, g.flat)
+    return using(current_algorithm()).forward(x, weight, bias, g)
 
 
 def grad_input(dy: Tensor, weight: Tensor, g: ConvGeometry) -> Tensor:
-    return _ops.grad_input(dy, weight, g.flat)
+    return using(current_algorithm()).grad_input(dy, weight, g)
 
 
 def grad_weight(dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor:
-    return _ops.grad_weight(dy, x, g.flat)
+    return using(current_algorithm()).grad_weight(dy, x, g)
 
 
 def grad_bias(dy: Tensor, g: ConvGeometry) -> Tensor:
@@ -54,9 +106,23 @@ def instruction_sets() -> list[str]:
     return _ops.isas().split()
 
 
-def explain(operation: str, g: ConvGeometry, dtype: torch.dtype, channels_last: bool) -> str:
+def explain(
+    operation: str,
+    g: ConvGeometry,
+    dtype: torch.dtype,
+    channels_last: bool,
+    algo: str | None = None,
+) -> str:
     """The name of the implementation that runs `operation`, one of this module's functions."""
-    return _ops.explain(operation, g.flat, dtype == torch.float64, channels_last)
+    double = dtype == torch.float64
+    return _explain_once(operation, g, double, channels_last, algo or current_algorithm())
+
+
+@lru_cache(maxsize=4096)
+def _explain_once(
+    operation: str, g: ConvGeometry, double: bool, channels_last: bool, algo: str
+) -> str:
+    return _ops.explain(operation, g.flat, double, channels_last, algo)
 
 
 # Fake kernels: the shapes and layouts of the results, for torch.compile.
@@ -69,15 +135,28 @@ def _picture(like: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @torch.library.register_fake("fastconv::forward")
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: list[int]) -> Tensor:
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: list[int],
+    algo: str = "auto",
+    prepared: Tensor | None = None,
+) -> Tensor:
     return _picture(x, ConvGeometry.from_flat(geometry).output_shape)
 
 
 @torch.library.register_fake("fastconv::grad_input")
-def _(dy: Tensor, weight: Tensor, geometry: list[int]) -> Tensor:
+def _(
+    dy: Tensor,
+    weight: Tensor,
+    geometry: list[int],
+    algo: str = "auto",
+    prepared: Tensor | None = None,
+) -> Tensor:
     return _picture(dy, ConvGeometry.from_flat(geometry).input_shape)
 
 
 @torch.library.register_fake("fastconv::grad_weight")
-def _(dy: Tensor, x: Tensor, geometry: list[int]) -> Tensor:
+def _(dy: Tensor, x: Tensor, geometry: list[int], algo: str = "auto") -> Tensor:
     return dy.new_empty(ConvGeometry.from_flat(geometry).weight_shape)

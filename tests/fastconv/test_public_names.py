@@ -15,14 +15,18 @@ NAMES = {
     "Conv2d",
     "DtypeError",
     "FastconvError",
+    "Frozen",
     "OutOfMemoryError",
     "UnknownBackendError",
     "UnsupportedError",
     "__version__",
     "backends",
     "conv2d",
+    "current_algorithm",
     "current_backend",
+    "freeze",
     "swap_convs",
+    "use_algorithm",
     "use_backend",
 }
 

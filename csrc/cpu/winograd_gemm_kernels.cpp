@@ -1,0 +1,97 @@
+// The multiplications of Winograd convolution: for every element e of the tiles
+//
+//   M[e][o][t] = sum_k U[e][k][o] V[e][k][t]       t: tiles, o: 64 output channels, k: all input
+//
+//   V [e][k/16][tile][16]      M [e][o/16][tile][16]      U [e][o/panel][k][panel]
+//
+// The micro-kernel keeps rows x panel sums in registers, a panel being two vectors: two loads of
+// U and one broadcast of V per row and k.  14 rows are 28 of AVX-512's 32 registers, 6 rows 12 of
+// 16 elsewhere.  All of k runs through without blocking: U's panel comes from the second-level
+// cache, where the first group of rows has it fetched one panel ahead of time.
+#include "kernels.h"
+#include "lanes.h"
+#include "picture.h"
+
+namespace fastconv::FASTCONV_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int max_rows = 14;
+#else
+constexpr int max_rows = 6;
+#endif
+constexpr int panel = 2 * L;
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <int Rows, bool Ahead>
+void ukr_rows_x_panel(const WinogradProduct& p, const float* u, const float* v, float* low,
+                      float* high) {
+  V sum[Rows][2] = {};
+  for (int64_t k0 = 0; k0 < p.depth; k0 += block_width, v += p.v_block) {
+    const int64_t n = smaller(block_width, p.depth - k0);
+    for (int64_t k = 0; k < n; ++k, u += panel) {
+      if constexpr (Ahead) {
+        const float* later = u + p.depth * panel;
+        __builtin_prefetch(later, 0, 2);
+        if constexpr (panel * sizeof(float) > 64) __builtin_prefetch(later + 16, 0, 2);
+      }
+      const V u0 = load(u), u1 = load(u + L);
+#pragma GCC unroll 16
+      for (int t = 0; t < Rows; ++t) {
+        const V x = broadcast(v[t * block_width + k]);
+        sum[t][0] += x * u0;
+        sum[t][1] += x * u1;
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int t = 0; t < Rows; ++t) {
+    store(low + t * block_width, sum[t][0]);
+    store(high + t * block_width, sum[t][1]);
+  }
+}
+
+using Ukr = void (*)(const WinogradProduct&, const float*, const float*, float*, float*);
+
+template <bool Ahead>
+struct Ukrs {
+  Ukr of_rows[max_rows + 1];
+};
+
+template <bool Ahead, int... I>
+constexpr Ukrs<Ahead> make_ukrs(Indices<I...>) {
+  return {{nullptr, ukr_rows_x_panel<I + 1, Ahead>...}};
+}
+
+constexpr Ukrs<false> resident = make_ukrs<false>(CountTo<max_rows>::type{});
+constexpr Ukrs<true> fetching = make_ukrs<true>(CountTo<max_rows>::type{});
+
+// The rows are split evenly, so that no group is left with one or two.
+void multiply(const WinogradProduct& p) {
+  const int64_t groups = ceil_div(p.tiles, max_rows);
+  for (int64_t e = 0; e < p.elements; ++e) {
+    const float* u = p.u + e * p.panels * p.depth * panel;
+    const float* v = p.v + e * p.v_element;
+    float* m = p.m + e * p.m_element;
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t first = group * p.tiles / groups;
+      const int64_t rows = (group + 1) * p.tiles / groups - first;
+      const Ukr ukr = group == 0 ? fetching.of_rows[rows] : resident.of_rows[rows];
+      for (int64_t j = 0; j < p.panels; ++j) {
+        const int64_t low = j * panel, high = low + L;
+        float* to = m + first * block_width;
+        ukr(p, u + j * p.depth * panel, v + first * block_width,
+            to + low / block_width * p.m_block + low % block_width,
+            to + high / block_width * p.m_block + high % block_width);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+extern const WinogradGemm winograd_gemm;
+const WinogradGemm winograd_gemm = {panel, max_rows, multiply};
+
+}  // namespace fastconv::FASTCONV_ISA

@@ -1,0 +1,196 @@
+// The operators of frozen stacks (fastconv/frozen.py): one 3 x 3 convolution with its ReLU and pool,
+// forward or back, between pictures in the blocked layout.
+//
+//   frozen_forward(from, u, bias, to, bits, tap, space, numbers)
+//   frozen_backward(gradient, bits, u, to, added, space, numbers)
+//   frozen_block(from, to, numbers)
+//   frozen_space(backward, numbers) -> floats of `space`
+//   prepared_floats(c_out, c_in, tile, rotated) -> floats of `u`
+//
+// They write into memory that the caller keeps.  `numbers`: see Numbers.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "cpu/winograd.h"
+
+namespace fastconv {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Sizes = std::vector<int64_t>;
+
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument("fastconv: " + what); }
+
+// How a picture lies in memory, as frozen.py counts them.
+enum Layout : int64_t { planar, last, blocked };
+
+struct Numbers {
+  int64_t n, c_in, h, w, c_out, out_h, out_w, pad_top, pad_left;  // out: before pooling
+  int64_t tile;         // 4 or 6
+  int64_t relu, pool;   // 0 or 1; 0 none, 1 maximum, 2 average
+  int64_t layout;       // of the stack's own input and its gradient; everything else is blocked
+  static constexpr int count = 13;
+
+  Pool pooling() const { return static_cast<Pool>(pool); }
+  Decisions decisions(uint16_t* bits) const {
+    return {bits, relu != 0, pooling(), ceil_div(c_out, block_width), out_h, out_w};
+  }
+};
+static_assert(sizeof(Numbers) == Numbers::count * sizeof(int64_t), "read as a flat list");
+
+Numbers numbers_from(const Sizes& flat) {
+  if (flat.size() != Numbers::count) refuse("frozen: expects 13 numbers");
+  Numbers a;
+  std::memcpy(&a, flat.data(), sizeof a);
+  if (a.n < 1 || a.c_in < 1 || a.h < 1 || a.w < 1 || a.c_out < 1 || a.out_h < 1 || a.out_w < 1)
+    refuse("frozen: expects positive sizes");
+  if (a.tile != 4 && a.tile != 6) refuse("frozen: tile expects 4 or 6");
+  if (a.pool < 0 || a.pool > 2 || a.layout < 0 || a.layout > 2) refuse("frozen: unknown pool or layout");
+  if (a.pool && (a.out_h < 2 || a.out_w < 2)) refuse("frozen: nothing is left to pool");
+  return a;
+}
+
+Picture picture(Layout layout, float* data, int64_t c, int64_t h, int64_t w) {
+  return layout == planar ? planar_picture(data, c, h, w)
+         : layout == last ? last_picture(data, c, h, w)
+                          : blocked_picture(data, c, h, w);
+}
+
+float* floats_of(const Tensor& t, int64_t least) {
+  if (t.scalar_type() != ScalarType::Float || !t.is_cpu() || t.numel() < least)
+    refuse("frozen: expects " + std::to_string(least) + " float32 numbers on the CPU");
+  return static_cast<float*>(t.data_ptr());
+}
+
+uint16_t* bits_of(const std::optional<Tensor>& bits, const Numbers& a) {
+  if (!bits) {
+    if (a.relu || a.pool) refuse("frozen: a ReLU or pool expects memory for its decisions");
+    return nullptr;
+  }
+  if (bits->scalar_type() != ScalarType::Short || bits->numel() < a.decisions(nullptr).words(a.n))
+    refuse("frozen: the decisions expect more memory");
+  return static_cast<uint16_t*>(bits->data_ptr());
+}
+
+const float* weights_of(const Tensor& u, const Numbers& a, bool rotated) {
+  const int64_t floats = winograd_weights_floats(static_cast<int>(a.tile), a.c_out, a.c_in, rotated);
+  if (u.scalar_type() != ScalarType::Float || u.numel() != floats) refuse("frozen: not this layer's weights");
+  return static_cast<const float*>(u.data_ptr());
+}
+
+void run(const WinogradJob& job, const Tensor& space) {
+  if (space.scalar_type() != ScalarType::Float || space.numel() < winograd_workspace(job))
+    refuse("frozen: the work space is smaller than frozen_space says");
+  winograd(job, static_cast<float*>(space.data_ptr()));
+}
+
+WinogradJob forward_job(const Numbers& a, const Decisions& d) {
+  const Layout layout = static_cast<Layout>(a.layout);
+  return {static_cast<int>(a.tile), a.n, picture(layout, nullptr, a.c_in, a.h, a.w),
+          picture(blocked, nullptr, a.c_out, d.pooled_height(), d.pooled_width()), a.pad_top, a.pad_left,
+          nullptr, nullptr, a.relu != 0, nullptr, &d, nullptr, nullptr};
+}
+
+WinogradJob backward_job(const Numbers& a, const Decisions& d) {
+  const Layout layout = static_cast<Layout>(a.layout);
+  return {static_cast<int>(a.tile), a.n,
+          picture(blocked, nullptr, a.c_out, d.pooled_height(), d.pooled_width()),
+          picture(layout, nullptr, a.c_in, a.h, a.w), 2 - a.pad_top, 2 - a.pad_left, nullptr, nullptr, false,
+          d.bits ? &d : nullptr, nullptr, nullptr, nullptr};
+}
+
+void frozen_forward(const Tensor& from, const Tensor& u, const std::optional<Tensor>& bias, Tensor to,
+                    std::optional<Tensor> bits, std::optional<Tensor> tap, Tensor space, const Sizes& flat) {
+  const Numbers a = numbers_from(flat);
+  const Decisions decisions = a.decisions(bits_of(bits, a));
+  WinogradJob job = forward_job(a, decisions);
+  job.from.data = floats_of(from, a.n * job.from.image);
+  job.to.data = floats_of(to, a.n * job.to.image);
+  job.u = weights_of(u, a, false);
+  if (bias) job.bias = floats_of(*bias, a.c_out);
+  Picture copy = picture(planar, nullptr, a.c_out, decisions.pooled_height(), decisions.pooled_width());
+  if (tap) {
+    copy.data = floats_of(*tap, a.n * copy.image);
+    job.tap = &copy;
+  }
+  run(job, space);
+}
+
+void frozen_backward(const Tensor& gradient, const std::optional<Tensor>& bits, const Tensor& u, Tensor to,
+                     const std::optional<Tensor>& added, Tensor space, const Sizes& flat) {
+  const Numbers a = numbers_from(flat);
+  const Decisions decisions = a.decisions(bits_of(bits, a));
+  WinogradJob job = backward_job(a, decisions);
+  job.from.data = floats_of(gradient, a.n * job.from.image);
+  job.to.data = floats_of(to, a.n * job.to.image);
+  job.u = weights_of(u, a, true);
+  Picture more = picture(planar, nullptr, a.c_in, a.h, a.w);
+  if (added) {
+    more.data = floats_of(*added, a.n * more.image);
+    job.added = &more;
+  }
+  run(job, space);
+}
+
+int64_t frozen_space(bool backward, const Sizes& flat) {
+  const Numbers a = numbers_from(flat);
+  const Decisions decisions = a.decisions(nullptr);
+  return winograd_workspace(backward ? backward_job(a, decisions) : forward_job(a, decisions));
+}
+
+// A planar picture into the blocked layout; `numbers`: n, c, h, w.
+void frozen_block(const Tensor& from, Tensor to, const Sizes& numbers) {
+  if (numbers.size() != 4) refuse("frozen: expects 4 numbers");
+  const int64_t n = numbers[0], c = numbers[1], h = numbers[2], w = numbers[3];
+  Picture source = picture(planar, nullptr, c, h, w), target = picture(blocked, nullptr, c, h, w);
+  source.data = floats_of(from, n * source.image);
+  target.data = floats_of(to, n * target.image);
+  constexpr int64_t columns = 64;
+  const int64_t blocks = ceil_div(c, block_width);
+  parallel_for(n * blocks * h, [&](int64_t index, int64_t) {
+    alignas(64) float strip[Strip::row];
+    for (int64_t x = 0; x < w; x += columns) {
+      const Window window{index / h / blocks, index / h % blocks, index % h, x, 1, columns};
+      kernels().picture->gather(source, window, strip);
+      kernels().picture->scatter(target, window, strip, false);
+    }
+  });
+}
+
+int64_t prepared_floats(int64_t c_out, int64_t c_in, int64_t tile, bool rotated) {
+  return winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
+  m.def("frozen_forward(Tensor from_, Tensor u, Tensor? bias, Tensor(a!) to, Tensor(b!)? bits, "
+        "Tensor(c!)? tap, Tensor(d!) space, int[] numbers) -> ()");
+  m.def("frozen_backward(Tensor gradient, Tensor? bits, Tensor u, Tensor(a!) to, Tensor? added, "
+        "Tensor(b!) space, int[] numbers) -> ()");
+  m.def("prepared_floats(int c_out, int c_in, int tile, bool rotated) -> int");
+  m.def("frozen_space(bool backward, int[] numbers) -> int");
+  m.def("frozen_block(Tensor from_, Tensor(a!) to, int[] numbers) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
+  m.impl("frozen_forward", TORCH_BOX(&frozen_forward));
+  m.impl("frozen_backward", TORCH_BOX(&frozen_backward));
+  m.impl("frozen_block", TORCH_BOX(&frozen_block));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
+  m.impl("prepared_floats", TORCH_BOX(&prepared_floats));
+  m.impl("frozen_space", TORCH_BOX(&frozen_space));
+}
+
+}  // namespace fastconv

@@ -1,0 +1,195 @@
+"""freeze(): a stack of layers with constant weights, whose gradient goes to the input alone.
+
+What style transfer, feature losses and saliency ask of a network: outputs at some layers, and the
+gradient to the picture.  On the native backend, consecutive layers
+
+    Conv2d 3x3, stride 1   [ReLU]   [MaxPool2d or AvgPool2d, 2x2]
+
+become one stage, and consecutive stages one run, which never leaves the layout in which the
+kernels work (nChw16c: 16 channels of a pixel side by side).  Between forward and backward a run
+keeps one bit per element: what its ReLUs and pools decided.  Everything else lives in one arena
+that is used again at every call.
+
+                   stage                 stage                  stage
+    x ----> conv, ReLU, bits ----> conv, ReLU, pool, bits ----> ... ----> tap     forward
+    dx <--- bits, conv^T <--- + <--- bits, conv^T <------------ ... <---- dtap    backward
+                              ^ gradient of a tap on the way, added where it arrives
+
+Other layers run by torch, between the runs.  On other backends all layers run one by one, with
+that backend's conv2d.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .algorithms import current_algorithm
+from .errors import ArgumentError, DtypeError
+from .frozen_run import Run, Stage, stage_from
+from .functional import conv2d
+from .modules import Conv2d
+from .registry import current_backend, known, load, resolve
+
+
+def freeze(module: nn.Sequential, taps: Sequence[int], backend: str | None = None) -> Frozen:
+    """A module that gives the outputs of `module`'s layers at `taps`, in that order.
+
+    `module` is an nn.Sequential of Conv2d, ReLU, pools and whatever else; `taps` are indices into
+    it.  Calling the result gives a list of tensors, differentiable to the input and not to the
+    weights.  The weights must not change any more.  Layers after the last tap are left out.
+    """
+    if not isinstance(module, nn.Sequential):
+        raise DtypeError(f"freeze: module expects an nn.Sequential, got {type(module).__name__}")
+    if backend is not None and known(backend) != "auto":
+        load(backend)
+    return Frozen(module, _checked_taps(taps, len(module)), backend)
+
+
+def _checked_taps(taps: Sequence[int], layers: int) -> list[int]:
+    try:
+        indices = [operator.index(tap) for tap in taps]
+    except TypeError:
+        raise DtypeError(f"freeze: taps expects a list of layer indices, got {taps!r}") from None
+    if not indices:
+        raise ArgumentError("freeze: taps expects at least one layer index, got none")
+    for tap in indices:
+        if not -layers <= tap < layers:
+            raise ArgumentError(
+                f"freeze: taps expects indices below {layers}, the number of layers; got {tap}"
+            )
+    return [tap % layers for tap in indices]
+
+
+@dataclass
+class _Piece:
+    """Consecutive layers: a run of fused stages, or one layer that torch runs."""
+
+    first: int
+    last: int
+    run: Run | None
+
+
+class Frozen(nn.Module):
+    """What `freeze` returns."""
+
+    def __init__(self, module: nn.Sequential, taps: list[int], backend: str | None) -> None:
+        super().__init__()
+        self.module = module
+        self.taps = taps
+        self.backend = backend
+        self._layers = list(module)[: max(taps) + 1]
+        self._algo = current_algorithm()
+        self._pieces: list[_Piece] | None = None  # made at the first call that can use them
+        self._lock = threading.Lock()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        if not isinstance(x, Tensor) or x.dim() != 4:
+            shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ArgumentError(f"frozen stack: input expects shape (n, c, h, w), got {shape}")
+        outputs = self._fused(x) if self._fuses(x) else self._plain(x)
+        return [outputs[tap] for tap in self.taps]
+
+    def _fuses(self, x: Tensor) -> bool:
+        chosen, _ = resolve(self.backend or current_backend(), x.device.type, x.dtype)
+        native = getattr(chosen, "__name__", "") == "fastconv.backends.native"
+        return native and x.dtype == torch.float32 and min(x.shape) > 0 and self._algo != "direct"
+
+    def _plain(self, x: Tensor) -> dict[int, Tensor]:
+        outputs = {}
+        for index, layer in enumerate(self._layers):
+            x = outputs[index] = self._run_layer(layer, x)
+        return outputs
+
+    def _run_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """One layer as it stands, with constant weights, and never in place: taps are kept."""
+        if isinstance(layer, nn.ReLU):
+            return F.relu(x)
+        if type(layer) in (nn.Conv2d, Conv2d) and layer.padding_mode == "zeros":
+            conv = cast(nn.Conv2d, layer)
+            bias = None if conv.bias is None else conv.bias.detach()
+            options = (conv.stride, conv.padding, conv.dilation, conv.groups)
+            return conv2d(x, conv.weight.detach(), bias, *options, backend=self.backend)
+        return layer(x)
+
+    def _fused(self, x: Tensor) -> dict[int, Tensor]:
+        outputs: dict[int, Tensor] = {}
+        for piece in self._made_pieces():
+            if piece.run is None:
+                x = outputs[piece.last] = self._run_layer(self._layers[piece.last], x)
+            else:
+                found = piece.run(x)
+                outputs |= found
+                x = found[piece.last]
+        return outputs
+
+    def _made_pieces(self) -> list[_Piece]:
+        with self._lock:
+            if self._pieces is None:
+                self._pieces = self._cut()
+            return self._pieces
+
+    def _cut(self) -> list[_Piece]:
+        pieces: list[_Piece] = []
+        stages: list[Stage] = []
+        index = 0
+        while index < len(self._layers):
+            stage = stage_from(self._layers, index, set(self.taps))
+            if stage is None:
+                self._close(stages, pieces)
+                stages = []
+                pieces.append(_Piece(index, index, None))
+                index += 1
+            else:
+                stages.append(stage)
+                index = stage.last + 1
+        self._close(stages, pieces)
+        return pieces
+
+    def _close(self, stages: list[Stage], pieces: list[_Piece]) -> None:
+        if stages:
+            run = Run(stages, {*self.taps, stages[-1].last}, self._algo)
+            pieces.append(_Piece(stages[0].first, stages[-1].last, run))
+
+    def memory(self, h: int, w: int, n: int = 1) -> int:
+        """Bytes that the native backend keeps for pictures of n x h x w, known beforehand.
+
+        The arena, the decisions of one call, the outputs of the runs and the transformed weights
+        of both directions; not what the layers between the runs allocate.
+        """
+        shape, total = self._input_shape(n, h, w), 0
+        for piece in self._made_pieces():
+            if piece.run is not None:
+                total += piece.run.memory(n, shape[2], shape[3])
+            shape = self._shape_after(piece, shape)
+        return total
+
+    def describe(self, h: int = 512, w: int = 512) -> str:
+        """One line per stage or layer: what runs it on the native backend, at h x w pixels."""
+        shape, lines = self._input_shape(1, h, w), []
+        for piece in self._made_pieces():
+            if piece.run is None:
+                tapped = ", tap" if piece.last in self.taps else ""
+                lines.append(f"{piece.last:3d}      {self._layers[piece.last]}: unfused{tapped}")
+            else:
+                lines += piece.run.describe(shape[2], shape[3], set(self.taps))
+            shape = self._shape_after(piece, shape)
+        return "\n".join(lines)
+
+    def _input_shape(self, n: int, h: int, w: int) -> torch.Size:
+        channels = (layer.in_channels for layer in self._layers if isinstance(layer, nn.Conv2d))
+        return torch.Size((n, next(channels, 3), h, w))
+
+    def _shape_after(self, piece: _Piece, shape: torch.Size) -> torch.Size:
+        if piece.run is not None:
+            return piece.run.output_shape(shape)
+        layer = copy.deepcopy(self._layers[piece.last]).to("meta")
+        return layer(torch.empty(shape, device="meta")).shape

@@ -1,0 +1,293 @@
+"""Frozen stacks against the same layers run one by one in double precision."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import resource
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fastconv import Conv2d, backends, use_backend
+from fastconv.algorithms import use_algorithm
+from fastconv.errors import ArgumentError, DtypeError, UnknownBackendError
+from fastconv.frozen import Frozen, freeze
+
+native_only = pytest.mark.skipif(
+    not backends()["native"].available, reason=backends()["native"].reason
+)
+
+
+FORWARD, BACKWARD = 1e-5, 1e-4
+
+
+def network(pool: Callable[..., nn.Module] = nn.MaxPool2d, channels: int = 16) -> nn.Sequential:
+    """Three scales: 0..4, 5..9, 10..11; one convolution without padding, one odd width."""
+    c = channels
+    return nn.Sequential(
+        nn.Conv2d(3, c, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(c, c, 3, padding=1),
+        nn.ReLU(inplace=True),
+        pool(2, 2),
+        nn.Conv2d(c, 2 * c, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(2 * c, 2 * c + 1, 3, padding=0, bias=False),
+        nn.ReLU(),
+        pool(2, 2),
+        nn.Conv2d(2 * c + 1, 3 * c, 3, padding="same"),
+        nn.ReLU(),
+    )
+
+
+def outputs_of(module: nn.Sequential, taps: list[int], x: Tensor) -> list[Tensor]:
+    found = {}
+    for index, layer in enumerate(module):
+        x = found[index] = torch.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+    return [found[tap] for tap in taps]
+
+
+def differences(
+    module: nn.Sequential, taps: list[int], x: Tensor, frozen: Frozen | None = None
+) -> tuple[float, float]:
+    """Relative L2 errors: the worst of the outputs, and the gradient of a random linear loss.
+
+    By rounding, a ReLU or a pool may decide the other way than in double precision, which moves
+    the gradient by percents.  That is rare: another picture has none, where a mistake stays.
+    """
+    frozen = frozen or freeze(module, taps, "native")
+    worst, gradients = 0.0, []
+    for _ in range(3):
+        forward, backward = _differences_once(module, taps, x, frozen)
+        worst, gradients = max(worst, forward), [*gradients, backward]
+        if backward < BACKWARD:
+            break
+        x = torch.rand_like(x)
+    return worst, min(gradients)
+
+
+def _differences_once(
+    module: nn.Sequential, taps: list[int], x: Tensor, frozen: Frozen
+) -> tuple[float, float]:
+    exact = copy.deepcopy(module).double()
+    x64 = x.double().requires_grad_()
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    expected, results = outputs_of(exact, taps, x64), frozen(x)
+    weights = [torch.randn(y.shape) for y in expected]
+    torch.autograd.backward(expected, [w.double() for w in weights])
+    torch.autograd.backward(results, weights)
+    worst = max(relative(y, e) for y, e in zip(results, expected, strict=True))
+    return worst, relative(x.grad, x64.grad)
+
+
+def relative(result: Tensor | None, expected: Tensor | None) -> float:
+    assert result is not None
+    assert expected is not None
+    return float((result.detach().double() - expected.detach()).norm() / expected.detach().norm())
+
+
+@native_only
+@pytest.mark.parametrize("pool", [nn.MaxPool2d, nn.AvgPool2d])
+@pytest.mark.parametrize(
+    ("name", "taps"),
+    [
+        ("the end", [11]),
+        ("after ReLUs on the way", [1, 3, 6, 11]),
+        ("after pools", [4, 9]),
+        ("before ReLUs", [0, 7, 10]),
+        ("in any order, and one twice", [8, 1, 1]),
+        ("the first layer alone", [0]),
+    ],
+)
+def test_agrees_at_taps(pool: type[nn.Module], name: str, taps: list[int]) -> None:
+    forward, backward = differences(network(pool), taps, torch.rand(1, 3, 40, 44))
+    assert forward < FORWARD
+    assert backward < BACKWARD
+
+
+@native_only
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(1, 3, 37, 50), (2, 3, 21, 30), (1, 3, 12, 97), (3, 3, 64, 64)])
+@pytest.mark.parametrize("algo", ["f4", "f6"])
+def test_agrees_at_sizes(shape: tuple[int, ...], layout: torch.memory_format, algo: str) -> None:
+    x = torch.rand(shape).contiguous(memory_format=layout)
+    with use_algorithm(algo):
+        forward, backward = differences(network(), [3, 11], x)
+    assert forward < 3 * FORWARD  # F(6x6) rounds three times as coarsely
+    assert backward < BACKWARD
+
+
+@native_only
+def test_what_cannot_be_fused_runs_unfused() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 7, stride=2, padding=3),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.BatchNorm2d(32).eval(),
+        nn.Conv2d(32, 32, 3, padding=1, padding_mode="reflect"),
+        nn.Sigmoid(),
+        Conv2d(32, 16, 3, padding=1),
+        nn.ReLU(),
+    )
+    forward, backward = differences(module, [2, 4, 8], torch.rand(1, 3, 50, 61))
+    assert forward < FORWARD
+    assert backward < BACKWARD
+    lines = freeze(module, [2, 4, 8], "native").describe(50, 61).splitlines()
+    assert [("unfused" in line) for line in lines] == [True] * 3 + [False] + [True] * 3 + [False]
+
+
+def test_every_backend_agrees(backend: str) -> None:
+    module, x = network(channels=2), torch.rand(1, 3, 14, 15)
+    forward, backward = differences(module, [1, 8], x, freeze(module, [1, 8], backend))
+    assert forward < FORWARD
+    assert backward < BACKWARD
+
+
+def test_backend_in_force_is_used_and_doubles_are_computed_in_double() -> None:
+    module = network(channels=2)
+    x = torch.rand(1, 3, 14, 15, dtype=torch.float64)
+    with use_backend("torch"):
+        (y,) = freeze(module.double(), [8])(x)
+    assert y.dtype == torch.float64
+    assert relative(y, outputs_of(module, [8], x)[0]) < 1e-12
+
+
+@native_only
+def test_two_calls_live_at_once() -> None:
+    module = network()
+    frozen = freeze(module, [4, 11], "native")
+    pictures = [torch.rand(1, 3, 32, 36).requires_grad_() for _ in range(3)]
+    losses = [sum((y * y).sum() for y in frozen(x)) for x in pictures]
+    for x, loss in reversed(list(zip(pictures, losses, strict=True))):
+        loss.backward()  # type: ignore[union-attr]
+        alone = x.detach().clone().requires_grad_()
+        sum((y * y).sum() for y in freeze(module, [4, 11], "native")(alone)).backward()  # type: ignore[union-attr]
+        assert torch.equal(x.grad, alone.grad)  # type: ignore[arg-type]
+
+
+@native_only
+def test_sizes_may_alternate_between_forward_and_backward() -> None:
+    frozen = freeze(network(), [11], "native")
+    small, large = (torch.rand(1, 3, s, s).requires_grad_() for s in (24, 48))
+    (first,), (second,) = frozen(small), frozen(large)
+    first.sum().backward()
+    second.sum().backward()
+    alone = small.detach().clone().requires_grad_()
+    freeze(frozen.module, [11], "native")(alone)[0].sum().backward()
+    assert torch.equal(small.grad, alone.grad)  # type: ignore[arg-type]
+
+
+@native_only
+def test_an_output_stays_what_it_was_after_the_next_call() -> None:
+    frozen = freeze(network(), [1, 11], "native")
+    kept = frozen(torch.rand(1, 3, 32, 32))
+    before = [y.clone() for y in kept]
+    frozen(torch.rand(1, 3, 32, 32))
+    for y, was in zip(kept, before, strict=True):
+        assert torch.equal(y, was)
+
+
+@native_only
+def test_threads_may_share_one_stack() -> None:
+    frozen = freeze(network(), [11], "native")
+    pictures = [torch.rand(1, 3, 40, 40) for _ in range(4)]
+    expected = [frozen(x)[0].clone() for x in pictures]
+    results: dict[int, bool] = {}
+
+    def work(index: int) -> None:
+        results[index] = all(
+            torch.equal(frozen(pictures[index])[0], expected[index]) for _ in range(5)
+        )
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == dict.fromkeys(range(4), True)
+
+
+@native_only
+def test_tenth_step_touches_no_fresh_memory() -> None:
+    frozen = freeze(network(channels=32), [4, 11], "native")
+    x = torch.rand(1, 3, 256, 256).requires_grad_()
+
+    def faults_of_a_step() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        x.grad = None
+        outputs = frozen(x)
+        torch.autograd.backward(outputs, gradients)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    gradients = [torch.randn_like(y) for y in frozen(x)]
+    gc.collect()
+    faults = [faults_of_a_step() for _ in range(10)]
+    assert faults[-1] <= 2, faults  # the interpreter's own may need a page
+
+
+@native_only
+def test_memory_is_known_beforehand() -> None:
+    frozen = freeze(network(), [11], "native")
+    small, large = frozen.memory(64, 64), frozen.memory(256, 256)
+    assert 0 < small < large < 100 << 20
+    ((_, plan),) = [
+        (0, piece.run.plan(1, 256, 256)) for piece in frozen._made_pieces() if piece.run
+    ]
+    held = sum(part.numel() * 4 for part in plan.arena) + plan.decisions.take().numel() * 2
+    assert held < large
+
+
+@native_only
+def test_nan_passes_through_relu_and_pool_as_in_torch() -> None:
+    module, x = network(), torch.rand(1, 3, 32, 32)
+    x[0, 0, 10, 10] = float("nan")
+    (y,) = freeze(module, [4], "native")(x)
+    (expected,) = outputs_of(module, [4], x)
+    assert torch.equal(y.isnan() & expected.isnan(), expected.isnan())
+
+
+@native_only
+def test_second_derivatives_are_refused() -> None:
+    x = torch.rand(1, 3, 32, 32).requires_grad_()
+    (y,) = freeze(network(), [11], "native")(x)
+    (dx,) = torch.autograd.grad((y * y).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"once_differentiable|differentiate twice"):
+        dx.sum().backward()
+
+
+@native_only
+def test_no_gradient_goes_to_the_weights() -> None:
+    module = network()
+    x = torch.rand(1, 3, 32, 32).requires_grad_()
+    freeze(module, [11], "native")(x)[0].sum().backward()
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@native_only
+def test_too_small_pictures_and_wrong_channels_are_refused_in_one_line() -> None:
+    frozen = freeze(network(), [11], "native")
+    with pytest.raises(ArgumentError, match="layer 0 expects 3 channels, got 4"):
+        frozen(torch.rand(1, 4, 32, 32))
+    with pytest.raises(ArgumentError, match="larger picture"):
+        frozen(torch.rand(1, 3, 6, 6))
+    with pytest.raises(ArgumentError, match=r"\(n, c, h, w\)"):
+        frozen(torch.rand(3, 32, 32))
+
+
+def test_bad_arguments_are_refused() -> None:
+    module = network()
+    with pytest.raises(DtypeError, match="Sequential"):
+        freeze(nn.Conv2d(3, 3, 3), [0])  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="below 12"):
+        freeze(module, [12])
+    with pytest.raises(ArgumentError, match="at least one"):
+        freeze(module, [])
+    with pytest.raises(DtypeError, match="indices"):
+        freeze(module, ["relu1_1"])  # type: ignore[list-item]
+    with pytest.raises(UnknownBackendError):
+        freeze(module, [0], "nativ")
