@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -140,7 +140,11 @@ NETWORKS: dict[str, Kind] = {
         ("relu1", "block1_2", "block2_2", "block3_2"),
         (64.0, 16.0, 4.0, 1.0),
     ),
-    "builtin": _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32, "avg"),
+    # docs/builtin.md: its relu4_2 holds too little of where things are
+    "builtin": replace(
+        _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32, "avg"),
+        content_layers=("relu3_1",),
+    ),
 }
 
 
