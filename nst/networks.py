@@ -21,7 +21,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fastconv import swap_convs
+from fastconv import freeze, swap_convs
 
 from .errors import ConfigError, LayerError, did_you_mean
 from .resnet import Bottleneck
@@ -230,25 +230,12 @@ class Normalize(nn.Module):
         return (rgb - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
 
-class Tapped(nn.Module):
-    """A stack that returns what comes out at the `taps`, and does nothing beyond the last."""
-
-    def __init__(self, stack: nn.Sequential, taps: Sequence[int]) -> None:
-        super().__init__()
-        self.stack, self.taps = stack, tuple(taps)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outputs: dict[int, Tensor] = {}
-        for i in range(max(self.taps) + 1):
-            x = self.stack[i](x)
-            if i in self.taps:
-                outputs[i] = x
-        return [outputs[i] for i in self.taps]
-
-
 def on_backend(stack: nn.Sequential, taps: Sequence[int], backend: str) -> nn.Module:
-    """The seam to fastconv: a module that takes x and returns the outputs at `taps`."""
-    return Tapped(swap_convs(stack, backend), taps)
+    """The seam to fastconv: a module that takes x and returns the outputs at `taps`.
+
+    The convolutions inside of blocks, which freeze() leaves to the block, are swapped.
+    """
+    return freeze(swap_convs(stack, backend), taps, backend=backend)
 
 
 class Network(nn.Module):
