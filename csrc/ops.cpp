@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "cpu/implementations.h"
+#include "cpu/few_channels.h"
 #include "cpu/hash.h"
 #include "cpu/kernels.h"
 #include "cpu/pages.h"
@@ -180,13 +181,14 @@ std::string explain(const std::string& operation, const Sizes& geometry, bool fl
   refuse("operation expects forward, grad_input or grad_weight, got '" + operation + "'");
 }
 
-// Weights transformed for Winograd's F(tile x tile, 3 x 3): what `prepared` expects.  `rotated`:
-// for grad_input.
+// Weights transformed for Winograd's F(tile x tile, 3 x 3), or for few channels (tile 1): what
+// `prepared` expects.  `rotated`: for grad_input.
 Tensor prepare(const Tensor& weight, int64_t tile, bool rotated) {
-  if (tile != 4 && tile != 6) refuse("prepare: tile expects 4 or 6");
+  if (tile != 1 && tile != 4 && tile != 6) refuse("prepare: tile expects 1, 4 or 6");
   if (weight.dim() != 4) refuse("prepare: weight expects 4 dimensions");
   const int64_t c_out = weight.size(0), c_in = weight.size(1);
   require(weight, "weight", {c_out, c_in, 3, 3}, ScalarType::Float);
+  if (tile == 1 && c_in > Few::most_channels) refuse("prepare: tile 1 expects up to 3 input channels");
   const Tensor w = dense(weight, false);
   const Sizes size{winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated)};
   const Tensor u = torch::stable::empty(size, ScalarType::Float, std::nullopt, weight.device());

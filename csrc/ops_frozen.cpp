@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/few_channels.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/winograd.h"
@@ -35,7 +36,7 @@ enum Layout : int64_t { planar, last, blocked };
 
 struct Numbers {
   int64_t n, c_in, h, w, c_out, out_h, out_w, pad_top, pad_left;  // out: before pooling
-  int64_t tile;         // 4 or 6
+  int64_t tile;         // 4 or 6; 1: few channels, by the definition
   int64_t relu, pool;   // 0 or 1; 0 none, 1 maximum, 2 average
   int64_t layout;       // of the stack's own input and its gradient; everything else is blocked
   static constexpr int count = 13;
@@ -53,7 +54,9 @@ Numbers numbers_from(const Sizes& flat) {
   std::memcpy(&a, flat.data(), sizeof a);
   if (a.n < 1 || a.c_in < 1 || a.h < 1 || a.w < 1 || a.c_out < 1 || a.out_h < 1 || a.out_w < 1)
     refuse("frozen: expects positive sizes");
-  if (a.tile != 4 && a.tile != 6) refuse("frozen: tile expects 4 or 6");
+  if (a.tile != 1 && a.tile != 4 && a.tile != 6) refuse("frozen: tile expects 1, 4 or 6");
+  if (a.tile == 1 && (a.c_in > Few::most_channels || a.c_out <= Few::most_channels))
+    refuse("frozen: tile 1 expects up to 3 channels in, and more out");
   if (a.pool < 0 || a.pool > 2 || a.layout < 0 || a.layout > 2) refuse("frozen: unknown pool or layout");
   if (a.pool && (a.out_h < 2 || a.out_w < 2)) refuse("frozen: nothing is left to pool");
   return a;

@@ -21,6 +21,7 @@ from .registry import load
 
 BLOCK = 16  # channels side by side
 PLANAR, LAST, BLOCKED = 0, 1, 2  # layouts, as csrc/ops_frozen.cpp counts them
+KERNELS = {1: "few_channels", 4: "winograd_f4", 6: "winograd_f6"}
 POOLS = ("", "max", "average")  # its index is the kernels' number for it
 
 
@@ -227,7 +228,9 @@ def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
         for operation in ("forward", "grad_input")
     ]
     # Where `auto` prefers the definition, on few channels or few pixels, the stack uses F(4x4).
-    forward, backward = (native.WINOGRAD_TILES.get(name, 4) for name in names)
+    forward, backward = (native.TILES.get(name, 4) for name in names)
+    if stage.pool and forward == 1:  # the kernel for few channels takes single rows
+        forward = 4
     if stage.pool and min(g.out_h, g.out_w) < 2:
         raise ArgumentError(
             f"frozen stack: layer {stage.last} pools 2x2, but only {g.out_h} x {g.out_w} pixels "
@@ -280,7 +283,7 @@ class Run:
             step = _step(stage, self.algo, 1, h, w)
             parts = [f"Conv2d 3x3 {step.g.c_in} -> {step.g.c_out}"]
             parts += ["ReLU"] * stage.relu + [f"{POOLS[stage.pool]} pool"] * bool(stage.pool)
-            forward, backward = (f"winograd_f{tile}" for tile in step.tiles)
+            forward, backward = (KERNELS[tile] for tile in step.tiles)
             lines.append(
                 f"{stage.first:3d}..{stage.last:<3d} {' + '.join(parts)} at {h} x {w}: "
                 f"{forward}, back {backward}{', tap' if stage.last in taps else ''}"

@@ -27,7 +27,8 @@ Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destination
   for (int64_t band = 0; band < bands; ++band) span = std::max(span, high[band] - low[band]);
   if (bands * (destinations + span) <= static_cast<int64_t>(axis.size()) * destinations) {
     for (Tap& tap : taps) tap.shift -= low[tap.band];
-    for (int64_t band = 0; band < bands; ++band) origin.push_back(remainder[band] + low[band] * step);
+    for (int64_t band = 0; band < bands; ++band)
+      origin.push_back(remainder[band] + low[band] * step);
     return;
   }
   span = 0;
@@ -38,8 +39,9 @@ Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destination
 }
 
 template <class T>
-void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
-                 int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t pixel) {
+void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
+                 int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
+                 int64_t channels, T* to, int64_t pixel) {
   const Bands &v = copy.vertical, &h = copy.horizontal;
   const int64_t length = columns + h.span;
   for (int64_t band = 0; band < v.count() * h.count(); ++band) {
@@ -53,15 +55,17 @@ void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, i
       if (in.end > in.begin)
         gemm<T>().copy_matrix(line + in.begin * pixel, pixel,
                               from + y * strides.row + (x0 + in.begin * h.step) * strides.column,
-                              h.step * strides.column, strides.channel, in.end - in.begin, channels);
+                              h.step * strides.column, strides.channel, in.end - in.begin,
+                              channels);
       std::fill(line + in.end * pixel, line + length * pixel, T{0});
     }
   }
 }
 
 template <class T>
-void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
-                 int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t plane) {
+void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
+                 int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
+                 int64_t channels, T* to, int64_t plane) {
   const Bands &v = copy.vertical, &h = copy.horizontal;
   LinesArguments<T> l{};
   l.to_line = copy.pitch, l.lines = rows + v.span, l.length = columns + h.span;
@@ -83,13 +87,13 @@ void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, i
   }
 }
 
-template void copy_planes(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, float*, int64_t);
-template void copy_planes(const BlockCopy&, const double*, const Strides&, int64_t, int64_t, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, double*, int64_t);
-template void copy_pixels(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, float*, int64_t);
-template void copy_pixels(const BlockCopy&, const double*, const Strides&, int64_t, int64_t, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, double*, int64_t);
+template void copy_planes(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, int64_t, float*, int64_t);
+template void copy_planes(const BlockCopy&, const double*, const Strides&, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, int64_t, int64_t, double*, int64_t);
+template void copy_pixels(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, int64_t, float*, int64_t);
+template void copy_pixels(const BlockCopy&, const double*, const Strides&, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, int64_t, int64_t, double*, int64_t);
 
 }  // namespace fastconv

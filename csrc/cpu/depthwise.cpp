@@ -1,5 +1,5 @@
-// y[i, j, c] = bias[c] + sum over u, v: W[c, u, v] x[i s + u d - p, j s + v d - p, c], channels side
-// by side; forward and, with the taps of each phase, backward to the input.
+// y[i, j, c] = bias[c] + sum over u, v: W[c, u, v] x[i s + u d - p, j s + v d - p, c], channels
+// side by side; forward and, with the taps of each phase, backward to the input.
 //
 // The picture is read in place: lines and columns are cut into runs that the same taps reach, so
 // that nothing is read outside and nothing multiplied by padding.
@@ -10,7 +10,8 @@
 
 namespace fastconv {
 
-std::vector<AxisRun> axis_runs(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations, int64_t size) {
+std::vector<AxisRun> axis_runs(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations,
+                               int64_t size) {
   std::vector<int64_t> cuts{0, destinations};
   for (const AxisTap& tap : taps) {
     const Inside in(tap.offset, step, size, destinations);
@@ -24,11 +25,13 @@ std::vector<AxisRun> axis_runs(const std::vector<AxisTap>& taps, int64_t step, i
     AxisRun run{cuts[cut], cuts[cut + 1], taps.size(), 0};
     for (size_t t = 0; t < taps.size(); ++t) {
       const int64_t at = run.begin * step + taps[t].offset;
-      if (at < 0 || at >= size) continue;
+      if (at < 0 || at >= size)
+        continue;
       run.first = std::min(run.first, t);
       run.last = t + 1;
     }
-    if (run.last == 0) run.first = 0;
+    if (run.last == 0)
+      run.first = 0;
     runs.push_back(run);
   }
   return runs;
@@ -40,17 +43,21 @@ template <class T>
 class DepthwisePixels {
  public:
   explicit DepthwisePixels(const Gather<T>& g)
-      : g(g), k(depthwise<T>()), row_runs(axis_runs(g.row_taps, g.step_h, g.rows, g.src_h)),
+      : g(g),
+        k(depthwise<T>()),
+        row_runs(axis_runs(g.row_taps, g.step_h, g.rows, g.src_h)),
         column_runs(axis_runs(g.column_taps, g.step_w, g.columns, g.src_w)) {}
 
   void run() {
     const int64_t threads = g.products() < serial_products ? 1 : thread_count();
     const int64_t taps = g.tap_count();
-    Workspace space(Workspace::bytes_for<T>(taps * g.groups) + 2 * threads * Workspace::bytes_for<int64_t>(taps));
+    Workspace space(Workspace::bytes_for<T>(taps * g.groups) +
+                    2 * threads * Workspace::bytes_for<int64_t>(taps));
     T* const packed = space.take<T>(taps * g.groups);
     const std::vector<int64_t> kernel = g.kernel_offsets();
     for (int64_t c = 0; c < g.groups; ++c)
-      for (int64_t t = 0; t < taps; ++t) packed[t * g.groups + c] = g.weight[c * g.weight_group + kernel[t]];
+      for (int64_t t = 0; t < taps; ++t)
+        packed[t * g.groups + c] = g.weight[c * g.weight_group + kernel[t]];
     weights = packed;
     std::vector<int64_t*> tables;
     for (int64_t t = 0; t < 2 * threads; ++t) tables.push_back(space.take<int64_t>(taps));
@@ -76,8 +83,8 @@ class DepthwisePixels {
       l.tap_count = 0;
       for (size_t u = vertical->first; u < vertical->last; ++u)
         for (size_t v = horizontal.first; v < horizontal.last; ++v) {
-          taps[l.tap_count] =
-              g.row_taps[u].offset * g.src_strides.row + g.column_taps[v].offset * g.src_strides.column;
+          taps[l.tap_count] = g.row_taps[u].offset * g.src_strides.row +
+                              g.column_taps[v].offset * g.src_strides.column;
           rows[l.tap_count++] = static_cast<int64_t>(u * g.column_taps.size() + v) * g.groups;
         }
       l.x = x + horizontal.begin * l.x_step, l.y = y + horizontal.begin * l.y_step;

@@ -18,13 +18,14 @@ struct AxisRun {
   int64_t begin, end;
   size_t first, last;
 };
-std::vector<AxisRun> axis_runs(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations, int64_t size);
+std::vector<AxisRun> axis_runs(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations,
+                               int64_t size);
 
 // The gather with one source and one destination channel per group, channels side by side.
 template <class T>
 bool is_depthwise_pixels(const Gather<T>& g) {
-  return g.src_channels == 1 && g.dst_channels == 1 && g.src_strides.channel == 1 && g.dst_strides.channel == 1 &&
-         g.groups >= depthwise<T>().lanes;
+  return g.src_channels == 1 && g.dst_channels == 1 && g.src_strides.channel == 1 &&
+         g.dst_strides.channel == 1 && g.groups >= depthwise<T>().lanes;
 }
 template <class T>
 void run_depthwise_pixels(const Gather<T>&);

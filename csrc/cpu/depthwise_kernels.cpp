@@ -57,7 +57,8 @@ inline void correlate_rest(const ChannelsLine<T>& l, int64_t first) {
 template <class T>
 void correlate(const ChannelsLine<T>& l) {
   int64_t first = 0;
-  for (; first + most_pixels <= l.pixels; first += most_pixels) correlate_pixels<T, most_pixels>(l, first);
+  for (; first + most_pixels <= l.pixels; first += most_pixels)
+    correlate_pixels<T, most_pixels>(l, first);
   correlate_rest<T, most_pixels - 1>(l, first);
 }
 
@@ -118,7 +119,8 @@ void sum_planes(const PlaneSums<T>& s, int64_t tap) {
       FASTCONV_UNROLL
       for (int t = 0; t < N; ++t) acc[t] += value * load(x[t] + j);
     }
-    if (rest == 0) continue;
+    if (rest == 0)
+      continue;
     const Vec<T> value = load(dy + whole);
     FASTCONV_UNROLL
     for (int t = 0; t < N; ++t) acc[t] += value * keep_first<T>(load(x[t] + whole), rest);
@@ -132,14 +134,16 @@ template <class T, int N>
 void add_channel_taps(const ChannelsSums<T>& s, int64_t tap) {
   for (; s.tap_count - tap >= N; tap += N) sum_channels<T, N>(s, tap);
   if constexpr (N > 1)
-    if (tap < s.tap_count) add_channel_taps<T, N - 1>(s, tap);
+    if (tap < s.tap_count)
+      add_channel_taps<T, N - 1>(s, tap);
 }
 
 template <class T, int N>
 void add_plane_taps(const PlaneSums<T>& s, int64_t tap) {
   for (; s.tap_count - tap >= N; tap += N) sum_planes<T, N>(s, tap);
   if constexpr (N > 1)
-    if (tap < s.tap_count) add_plane_taps<T, N - 1>(s, tap);
+    if (tap < s.tap_count)
+      add_plane_taps<T, N - 1>(s, tap);
 }
 
 template <class T>

@@ -13,7 +13,8 @@ Gather<T> with_groups(const Gather<T>& g, int64_t first, int64_t count) {
   part.src += first * g.src_channels * g.src_strides.channel;
   part.dst += first * g.dst_channels * g.dst_strides.channel;
   part.weight += first * g.weight_group;
-  if (g.bias) part.bias += first * g.dst_channels;
+  if (g.bias)
+    part.bias += first * g.dst_channels;
   return part;
 }
 
@@ -24,15 +25,16 @@ Gather<T> with_channels(const Gather<T>& g, int64_t first, int64_t count) {
   part.dst_channels = count;
   part.dst += first * g.dst_strides.channel;
   part.weight += first * g.weight_dst;
-  if (g.bias) part.bias += first;
+  if (g.bias)
+    part.bias += first;
   return part;
 }
 
 // Whether it is a product of matrices: each destination reads the source pixel in its own place.
 template <class T>
 bool pixels_alone(const Gather<T>& g) {
-  return g.tap_count() == 1 && g.row_taps[0].offset == 0 && g.column_taps[0].offset == 0 && g.step_h == 1 &&
-         g.step_w == 1 && g.rows == g.src_h && g.columns == g.src_w &&
+  return g.tap_count() == 1 && g.row_taps[0].offset == 0 && g.column_taps[0].offset == 0 &&
+         g.step_h == 1 && g.step_w == 1 && g.rows == g.src_h && g.columns == g.src_w &&
          g.src_strides.row == g.src_w * g.src_strides.column &&
          g.dst_strides.row == g.columns * g.dst_strides.column;
 }
@@ -48,9 +50,11 @@ Gather<T> as_one_line(const Gather<T>& g) {
 template <class T>
 bool suits_planes(const Gather<T>& g) {
   // Few channels leave most of a vector empty: then pixels fill it, whatever the layout.
-  if (2 * g.dst_channels < gemm<T>().lanes) return true;
+  if (2 * g.dst_channels < gemm<T>().lanes)
+    return true;
   // For few pixels, whichever takes the weights of a 1x1 kernel as they are.
-  if (g.tap_count() == 1 && g.rows * g.columns < few_pixels && g.dst_channels % gemm<T>().lanes == 0)
+  if (g.tap_count() == 1 && g.rows * g.columns < few_pixels &&
+      g.dst_channels % gemm<T>().lanes == 0)
     return g.weight_src == 1;
   return g.dst_strides.channel != 1 || g.dst_strides.column == 1;
 }

@@ -56,8 +56,8 @@ struct Gather {
     return offsets;
   }
   double products() const {
-    return static_cast<double>(images * groups * dst_channels) * static_cast<double>(rows * columns) *
-           static_cast<double>(reduction());
+    return static_cast<double>(images * groups * dst_channels) *
+           static_cast<double>(rows * columns) * static_cast<double>(reduction());
   }
 };
 

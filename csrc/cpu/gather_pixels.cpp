@@ -1,4 +1,5 @@
-// Gather GEMM with destination channels along vectors: C[pixel][n] += sum_k src[pixel at k] W[k][n].
+// Gather GEMM with destination channels along vectors: C[pixel][n] += sum_k src[pixel at k]
+// W[k][n].
 //
 // A block of rows x columns destinations, for `depth` source channels at a time:
 //
@@ -22,7 +23,8 @@ template <class T>
 bool reads_inside(const Gather<T>& g) {
   const auto inside = [](const std::vector<AxisTap>& taps, int64_t last, int64_t size) {
     for (const AxisTap& tap : taps)
-      if (tap.offset < 0 || tap.offset + last >= size) return false;
+      if (tap.offset < 0 || tap.offset + last >= size)
+        return false;
     return true;
   };
   return inside(g.row_taps, (g.rows - 1) * g.step_h, g.src_h) &&
@@ -33,13 +35,21 @@ template <class T>
 class Pixels {
  public:
   explicit Pixels(const Gather<T>& g)
-      : g(g), k(gemm<T>()), panel(2 * k.lanes), columns(g.columns, widest),
-        rows(g.rows, std::max<int64_t>(target_pixels / columns.part, 1)), copy(g, rows.part, columns.part),
-        depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1), in_place(can_read_in_place()),
+      : g(g),
+        k(gemm<T>()),
+        panel(2 * k.lanes),
+        columns(g.columns, widest),
+        rows(g.rows, std::max<int64_t>(target_pixels / columns.part, 1)),
+        copy(g, rows.part, columns.part),
+        depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1),
+        in_place(can_read_in_place()),
         pixel(in_place ? g.step_w * g.src_strides.column : spread(depth.part)),
         line(in_place ? g.step_h * g.src_strides.row : copy.pitch * pixel),
-        panels(divide_up(g.dst_channels, panel)), weights_in_place(can_use_weights()),
-        weight_step(weights_in_place ? g.weight_src : panel), kernel(g.kernel_offsets()), panels_per_item(panels, item_panels()) {
+        panels(divide_up(g.dst_channels, panel)),
+        weights_in_place(can_use_weights()),
+        weight_step(weights_in_place ? g.weight_src : panel),
+        kernel(g.kernel_offsets()),
+        panels_per_item(panels, item_panels()) {
     for (int last = 0; last < 2; ++last) {
       const int64_t length = depth.length(last ? depth.count - 1 : 0);
       for (size_t u = 0; u < g.row_taps.size(); ++u)
@@ -64,9 +74,12 @@ class Pixels {
     std::vector<T*> copies;
     for (int64_t t = 0; t < threads; ++t) copies.push_back(space.take<T>(copied));
     if (!weights_in_place)
-      parallel_for(g.groups * panels, [&](int64_t index, int64_t) { pack_weights(index, packing); }, threads);
+      parallel_for(
+          g.groups * panels, [&](int64_t index, int64_t) { pack_weights(index, packing); },
+          threads);
     const int64_t items = g.images * g.groups * rows.count * columns.count * panels_per_item.count;
-    parallel_for(items, [&](int64_t item, int64_t thread) { run_item(item, copies[thread]); }, threads);
+    parallel_for(
+        items, [&](int64_t item, int64_t thread) { run_item(item, copies[thread]); }, threads);
   }
 
  private:
@@ -109,10 +122,12 @@ class Pixels {
     w.from_m = g.weight_dst, w.from_k = g.weight_src;
     w.end = g.weight_end, w.taps = kernel.data(), w.tap_count = g.tap_count();
     w.m_count = std::min(panel, g.dst_channels - n0);
-    if (w.m_count < panel) std::fill(w.to, w.to + g.reduction() * panel, T{0});
+    if (w.m_count < panel)
+      std::fill(w.to, w.to + g.reduction() * panel, T{0});
     for (int64_t block = 0; block < depth.count; ++block) {
       w.k_count = depth.length(block), w.to_tap = w.k_count * panel;
-      w.from = g.weight + index / panels * g.weight_group + n0 * g.weight_dst + depth.begin(block) * g.weight_src;
+      w.from = g.weight + index / panels * g.weight_group + n0 * g.weight_dst +
+               depth.begin(block) * g.weight_src;
       k.pack_weights(w);
       w.to += w.to_tap * w.tap_count;
     }
@@ -128,7 +143,8 @@ class Pixels {
     b.i0 = rows.begin(item % rows.count), b.rows = rows.length(item % rows.count);
     item /= rows.count;
     b.group = item % g.groups, b.image = item / g.groups;
-    const T* image = g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
+    const T* image =
+        g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
     for (int64_t part = 0; part < depth.count; ++part) {
       const T* from = image + depth.begin(part) * g.src_strides.channel;
       if (in_place) {
@@ -151,21 +167,26 @@ class Pixels {
     t.a_row = pixel, t.a_step = 1, t.b_step = weight_step;
     t.accumulate = part > 0;
     // Lines that follow each other without a gap, in the source and the destination, are one.
-    const bool dense = line == b.columns * pixel && g.dst_strides.row == b.columns * g.dst_strides.column;
+    const bool dense =
+        line == b.columns * pixel && g.dst_strides.row == b.columns * g.dst_strides.column;
     const int64_t lines = dense ? 1 : b.rows, length = dense ? b.rows * b.columns : b.columns;
     const Split m(length, k.rows);
-    T* dst = g.dst + b.image * g.dst_strides.image + b.i0 * g.dst_strides.row + b.j0 * g.dst_strides.column;
+    T* dst = g.dst + b.image * g.dst_strides.image + b.i0 * g.dst_strides.row +
+             b.j0 * g.dst_strides.column;
     for (int64_t p = b.panel0; p < b.panel0 + b.panel_count; ++p) {
       const int64_t channel = b.group * g.dst_channels + p * panel;
-      t.b = weights + (weights_in_place
-                           ? b.group * g.weight_group + p * panel + depth.begin(part) * g.weight_src
-                           : ((b.group * panels + p) * g.reduction() + depth.begin(part) * g.tap_count()) * panel);
+      t.b = weights +
+            (weights_in_place
+                 ? b.group * g.weight_group + p * panel + depth.begin(part) * g.weight_src
+                 : ((b.group * panels + p) * g.reduction() + depth.begin(part) * g.tap_count()) *
+                       panel);
       t.column_start = g.bias && part == 0 ? g.bias + channel : nullptr;
       for (int64_t i = 0; i < lines; ++i)
         for (int64_t j = 0; j < m.count; ++j) {
           t.a = from + i * line + m.begin(j) * pixel;
-          run_tile(t, dst + channel * g.dst_strides.channel + i * g.dst_strides.row +
-                          m.begin(j) * g.dst_strides.column,
+          run_tile(t,
+                   dst + channel * g.dst_strides.channel + i * g.dst_strides.row +
+                       m.begin(j) * g.dst_strides.column,
                    m.length(j), std::min(panel, g.dst_channels - p * panel));
         }
     }

@@ -19,20 +19,26 @@ namespace {
 constexpr int64_t target_pixels = 1024;  // of a block: amortises the weights' way from L3
 constexpr int64_t target_depth = 512;    // products between two visits of a destination
 constexpr int64_t rows_per_pack = 16;
-constexpr int64_t widest = 1024;         // columns of a block
+constexpr int64_t widest = 1024;  // columns of a block
 
 template <class T>
 class Planes {
  public:
   explicit Planes(const Gather<T>& g)
-      : g(g), k(gemm<T>()), channel_split(g.dst_channels, k.rows),
+      : g(g),
+        k(gemm<T>()),
+        channel_split(g.dst_channels, k.rows),
         panel(int64_t{k.lanes} << k.widths[channel_split.part - 1]),
         columns(g.columns, widest, g.columns > widest ? panel : 1),
         rows(g.rows, std::max<int64_t>(target_pixels / columns.part, 1)),
-        copy(g, rows.part, columns.part), plane(odd_lines(copy.area)), depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1),
+        copy(g, rows.part, columns.part),
+        plane(odd_lines(copy.area)),
+        depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1),
         row_wise(round_up(columns.part, panel > 2 * k.lanes ? k.lanes : panel) <= copy.pitch),
         weights_in_place(can_use_weights()),
-        weight_row(weights_in_place ? g.weight_dst : odd_lines(g.reduction())), kernel(g.kernel_offsets()), channels(g.dst_channels, channels_per_item()) {
+        weight_row(weights_in_place ? g.weight_dst : odd_lines(g.reduction())),
+        kernel(g.kernel_offsets()),
+        channels(g.dst_channels, channels_per_item()) {
     for (int last = 0; last < 2; ++last) {
       const int64_t length = depth.length(last ? depth.count - 1 : 0);
       for (size_t u = 0; u < g.row_taps.size(); ++u)
@@ -45,7 +51,8 @@ class Planes {
 
   void run() {
     const bool serial = g.products() < serial_products;
-    const std::size_t packed = weights_in_place ? 0 : static_cast<std::size_t>(g.groups * g.dst_channels * weight_row);
+    const std::size_t packed =
+        weights_in_place ? 0 : static_cast<std::size_t>(g.groups * g.dst_channels * weight_row);
     const std::size_t copied = static_cast<std::size_t>(depth.part * plane + panel + copy.pitch);
     const int64_t threads = serial ? 1 : thread_count();
     Workspace space(Workspace::bytes_for<T>(packed) + Workspace::bytes_for<T>(copied) * threads);
@@ -54,9 +61,12 @@ class Planes {
     std::vector<T*> copies;
     for (int64_t t = 0; t < threads; ++t) copies.push_back(space.take<T>(copied));
     if (!weights_in_place)
-      parallel_for(g.groups * packs(), [&](int64_t index, int64_t) { pack_weights(index, packing); }, threads);
+      parallel_for(
+          g.groups * packs(), [&](int64_t index, int64_t) { pack_weights(index, packing); },
+          threads);
     const int64_t items = g.images * g.groups * rows.count * columns.count * channels.count;
-    parallel_for(items, [&](int64_t item, int64_t thread) { run_item(item, copies[thread]); }, threads);
+    parallel_for(
+        items, [&](int64_t item, int64_t thread) { run_item(item, copies[thread]); }, threads);
   }
 
  private:
@@ -85,7 +95,8 @@ class Planes {
 
   // Whole rows of one tap as they are; a multiple of 4 KB apart they would share one cache set.
   bool can_use_weights() const {
-    return g.tap_count() == 1 && g.weight_src == 1 && (g.groups == 1 || g.weight_group == g.dst_channels * g.weight_dst) &&
+    return g.tap_count() == 1 && g.weight_src == 1 &&
+           (g.groups == 1 || g.weight_group == g.dst_channels * g.weight_dst) &&
            (g.weight_dst * sizeof(T) % 2048 != 0 || g.rows * g.columns < few_pixels);
   }
 
@@ -101,7 +112,8 @@ class Planes {
     w.m_count = std::min(rows_per_pack, g.dst_channels - m0);
     for (int64_t block = 0; block < depth.count; ++block) {
       w.k_count = w.to_tap = depth.length(block);
-      w.from = g.weight + group * g.weight_group + m0 * g.weight_dst + depth.begin(block) * g.weight_src;
+      w.from =
+          g.weight + group * g.weight_group + m0 * g.weight_dst + depth.begin(block) * g.weight_src;
       k.pack_weights(w);
       w.to += w.k_count * w.tap_count;
     }
@@ -109,17 +121,19 @@ class Planes {
 
   void run_item(int64_t item, T* buffer) const {
     Block b;
-    b.m0 = channels.begin(item % channels.count), b.m_count = channels.length(item % channels.count);
+    b.m0 = channels.begin(item % channels.count),
+    b.m_count = channels.length(item % channels.count);
     item /= channels.count;
     b.j0 = columns.begin(item % columns.count), b.columns = columns.length(item % columns.count);
     item /= columns.count;
     b.i0 = rows.begin(item % rows.count), b.rows = rows.length(item % rows.count);
     item /= rows.count;
     b.group = item % g.groups, b.image = item / g.groups;
-    const T* from = g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
+    const T* from =
+        g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
     for (int64_t part = 0; part < depth.count; ++part) {
-      copy_planes(copy, from + depth.begin(part) * g.src_strides.channel, g.src_strides, g.src_h, g.src_w, b.i0,
-                  b.j0, b.rows, b.columns, depth.length(part), buffer, plane);
+      copy_planes(copy, from + depth.begin(part) * g.src_strides.channel, g.src_strides, g.src_h,
+                  g.src_w, b.i0, b.j0, b.rows, b.columns, depth.length(part), buffer, plane);
       run_block(b, part, buffer);
     }
   }
@@ -156,7 +170,8 @@ class Planes {
     const auto kernel_of_width = k.tile[width][m_count - 1];
     const int64_t i = q / copy.pitch, j = q % copy.pitch;
     const bool dense = b.columns == copy.pitch && b.columns == g.dst_strides.row;
-    if (g.dst_strides.column == 1 && q_count == int64_t{k.lanes} << width && (dense || j + q_count <= b.columns)) {
+    if (g.dst_strides.column == 1 && q_count == int64_t{k.lanes} << width &&
+        (dense || j + q_count <= b.columns)) {
       t.c = dst + i * g.dst_strides.row + j, t.c_row = g.dst_strides.channel;
       kernel_of_width(t);
       return;
@@ -166,14 +181,17 @@ class Planes {
     apart.c = result, apart.c_row = panel, apart.accumulate = false;
     kernel_of_width(apart);
     for (int64_t m = 0; m < m_count; ++m)
-      store_apart(b, dst + m * g.dst_strides.channel, result + m * panel, i, j, q_count, t.accumulate);
+      store_apart(b, dst + m * g.dst_strides.channel, result + m * panel, i, j, q_count,
+                  t.accumulate);
   }
 
   // The results that are destinations, line by line.
-  void store_apart(const Block& b, T* dst, const T* from, int64_t i, int64_t j, int64_t count, bool add) const {
+  void store_apart(const Block& b, T* dst, const T* from, int64_t i, int64_t j, int64_t count,
+                   bool add) const {
     for (int64_t left = count; left > 0; ++i, j = 0) {
       T* to = dst + i * g.dst_strides.row;
-      const int64_t in_line = std::min(copy.pitch - j, left), end = std::min(b.columns - j, in_line);
+      const int64_t in_line = std::min(copy.pitch - j, left),
+                    end = std::min(b.columns - j, in_line);
       if (g.dst_strides.column == 1 && !add)
         std::copy(from, from + std::max<int64_t>(end, 0), to + j);
       else if (add)

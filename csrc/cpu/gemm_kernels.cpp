@@ -41,7 +41,8 @@ void start_tile(Vec<T> (&acc)[M][V], const TileArguments<T>& t) {
     FASTCONV_UNROLL
     for (int v = 0; v < V; ++v) {
       acc[m][v] = t.accumulate ? load(t.c + m * t.c_row + v * lanes<T>) : start;
-      if (!t.accumulate && t.column_start) acc[m][v] += load(t.column_start + v * lanes<T>);
+      if (!t.accumulate && t.column_start)
+        acc[m][v] += load(t.column_start + v * lanes<T>);
     }
   }
 }
@@ -100,9 +101,8 @@ void tile(const TileArguments<T>& t) {
   T* const c = t.c;
   const int64_t c_row = t.c_row;
   FASTCONV_UNROLL
-  for (int m = 0; m < M; ++m)
-    FASTCONV_UNROLL
-    for (int v = 0; v < V; ++v) store(c + m * c_row + v * lanes<T>, acc[m][v]);
+  for (int m = 0; m < M; ++m) FASTCONV_UNROLL
+  for (int v = 0; v < V; ++v) store(c + m * c_row + v * lanes<T>, acc[m][v]);
 }
 
 template <class T>
@@ -110,7 +110,8 @@ inline void copy_run(T* to, const T* from, int64_t count) {
   if (count >= lanes<T>) {
     int64_t i = 0;
     for (; i + lanes<T> <= count; i += lanes<T>) store(to + i, load(from + i));
-    if (i < count) store(to + count - lanes<T>, load(from + count - lanes<T>));
+    if (i < count)
+      store(to + count - lanes<T>, load(from + count - lanes<T>));
     return;
   }
   for (int64_t i = 0; i < count; ++i) to[i] = from[i];
@@ -188,8 +189,10 @@ template <class T>
 void pack_any(const WeightsArguments<T>& w) {
   constexpr int64_t block = 16;
   const bool k_outside = w.from_k > w.from_m;
-  const int64_t outer = k_outside ? w.k_count : w.m_count, inner = k_outside ? w.m_count : w.k_count;
-  const int64_t from_outer = k_outside ? w.from_k : w.from_m, from_inner = k_outside ? w.from_m : w.from_k;
+  const int64_t outer = k_outside ? w.k_count : w.m_count,
+                inner = k_outside ? w.m_count : w.k_count;
+  const int64_t from_outer = k_outside ? w.from_k : w.from_m,
+                from_inner = k_outside ? w.from_m : w.from_k;
   const int64_t to_outer = k_outside ? w.to_k : w.to_m, to_inner = k_outside ? w.to_m : w.to_k;
   for (int64_t i0 = 0; i0 < inner; i0 += block) {
     const int64_t i1 = i0 + block < inner ? i0 + block : inner;
@@ -206,8 +209,8 @@ void pack_any(const WeightsArguments<T>& w) {
 // One vector of lines r (to_r = 1) of `run` numbers each: number j goes to (j / taps) * to_q +
 // (j % taps) * to_tap.  Squares are read whole where that stays before `end`.
 template <class T>
-void pack_lines(T* to, int64_t to_q, int64_t to_tap, const T* from, int64_t from_r, const T* end, int64_t run,
-                int64_t taps) {
+void pack_lines(T* to, int64_t to_q, int64_t to_tap, const T* from, int64_t from_r, const T* end,
+                int64_t run, int64_t taps) {
   int64_t tap = 0;
   for (int64_t j0 = 0; j0 < run; j0 += lanes<T>) {
     const int64_t count = run - j0 < lanes<T> ? run - j0 : lanes<T>;
@@ -225,7 +228,8 @@ void pack_lines(T* to, int64_t to_q, int64_t to_tap, const T* from, int64_t from
     for (int j = 0; j < lanes<T>; ++j) store(columns[j], square[j]);
     for (int64_t j = 0; j < count; ++j) {
       store(to + tap * to_tap, load(columns[j]));
-      if (++tap == taps) tap = 0, to += to_q;
+      if (++tap == taps)
+        tap = 0, to += to_q;
     }
   }
 }
@@ -234,21 +238,25 @@ void pack_lines(T* to, int64_t to_q, int64_t to_tap, const T* from, int64_t from
 template <class T>
 bool pack_squares(const WeightsArguments<T>& w) {
   for (int64_t t = 0; t < w.tap_count; ++t)
-    if (w.taps[t] != t) return false;
+    if (w.taps[t] != t)
+      return false;
   const bool along_m = w.to_m == 1;
   const int64_t from_r = along_m ? w.from_m : w.from_k, from_q = along_m ? w.from_k : w.from_m;
   const int64_t to_q = along_m ? w.to_k : w.to_m;
-  const int64_t r_count = along_m ? w.m_count : w.k_count, q_count = along_m ? w.k_count : w.m_count;
+  const int64_t r_count = along_m ? w.m_count : w.k_count,
+                q_count = along_m ? w.k_count : w.m_count;
   if (from_r == 1 && w.tap_count == 1) {
     for (int64_t q = 0; q < q_count; ++q) copy_run(w.to + q * to_q, w.from + q * from_q, r_count);
     return true;
   }
   const bool q_runs = from_q == w.tap_count;
-  if (r_count % lanes<T> != 0 || (!q_runs && from_r != w.tap_count)) return false;
+  if (r_count % lanes<T> != 0 || (!q_runs && from_r != w.tap_count))
+    return false;
   const int64_t run = q_runs ? q_count * w.tap_count : w.tap_count;
   for (int64_t q = 0; q < (q_runs ? 1 : q_count); ++q)
     for (int64_t r = 0; r < r_count; r += lanes<T>)
-      pack_lines(w.to + q * to_q + r, to_q, w.to_tap, w.from + q * from_q + r * from_r, from_r, w.end, run, w.tap_count);
+      pack_lines(w.to + q * to_q + r, to_q, w.to_tap, w.from + q * from_q + r * from_r, from_r,
+                 w.end, run, w.tap_count);
   return true;
 }
 #endif
@@ -256,7 +264,8 @@ bool pack_squares(const WeightsArguments<T>& w) {
 template <class T>
 void pack_weights(const WeightsArguments<T>& w) {
 #if defined(FASTCONV_SHUFFLES)
-  if (pack_squares(w)) return;
+  if (pack_squares(w))
+    return;
 #endif
   pack_any(w);
 }
@@ -265,21 +274,24 @@ void pack_weights(const WeightsArguments<T>& w) {
 constexpr int width_of(int m) {
   constexpr int registers = FASTCONV_VECTOR_BYTES == 64 ? 32 : 16;
   int width = 1;
-  while (width < 3 && (m << (width + 1)) + (m < 2 << width ? m : 2 << width) + 1 <= registers) ++width;
+  while (width < 3 && (m << (width + 1)) + (m < 2 << width ? m : 2 << width) + 1 <= registers)
+    ++width;
   return width;
 }
 
 template <class T, int M, int W>
 constexpr void fill_widths(GemmKernelsOf<T>& table) {
   table.tile[W][M - 1] = tile<T, M, 1 << W>;
-  if constexpr (W > 0) fill_widths<T, M, W - 1>(table);
+  if constexpr (W > 0)
+    fill_widths<T, M, W - 1>(table);
 }
 
 template <class T, int M>
 constexpr void fill_rows(GemmKernelsOf<T>& table) {
   table.widths[M - 1] = width_of(M);
   fill_widths<T, M, width_of(M)>(table);
-  if constexpr (M > 1) fill_rows<T, M - 1>(table);
+  if constexpr (M > 1)
+    fill_rows<T, M - 1>(table);
 }
 
 template <class T>

@@ -90,6 +90,14 @@ struct ChainKernels {
   void (*add)(const float* other, int64_t rows, int64_t columns, float* strip);
 };
 
+struct FewKernels {
+  void (*spread)(const float* lines, int64_t channels, int64_t columns, const float* weights,
+                 const float* bias, bool relu, float* strips);
+  void (*collect)(const float* strip, int64_t channels, int64_t columns, const float* weights,
+                  float* sums);
+  void (*add_lanes)(const float* sums, int64_t channels, int64_t columns, float* rows);
+};
+
 // One tile size: F(4x4,3x3) or F(6x6,3x3).
 struct WinogradTransforms {
   // `element`: floats from one of a tile's elements to the next, in V, M and U.
@@ -115,6 +123,21 @@ struct WinogradGemm {
   void (*multiply)(const WinogradProduct&);
 };
 
+struct WinogradOuterProduct {
+  const float* v;
+  const float* w;
+  float* du;
+  int64_t tiles, outputs;  // outputs: a multiple of the panel
+  int64_t w_block, du_row;
+};
+
+struct WinogradGradWeight {
+  int panel;
+  void (*gradient)(float* strip, int64_t tiles, float* w, int64_t element);
+  void (*add)(const WinogradOuterProduct&);
+  void (*weights)(const float* du, int64_t element, int64_t count, float* dw, int64_t out_stride);
+};
+
 struct Kernels {
   const char* name;
   const GemmKernels* gemm;
@@ -124,6 +147,9 @@ struct Kernels {
   const WinogradTransforms* winograd_f4;
   const WinogradTransforms* winograd_f6;
   const ChainKernels* chain;
+  const FewKernels* few;
+  const WinogradGradWeight* winograd_grad_weight_f4;
+  const WinogradGradWeight* winograd_grad_weight_f6;
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

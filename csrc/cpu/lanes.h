@@ -14,6 +14,8 @@ namespace fastconv::FASTCONV_ISA {
 using V = Vec<float>;
 inline constexpr int L = lanes<float>;
 
+inline void transpose(V (&rows)[L]) { transpose<float>(rows); }
+
 // A store to an address aligned to the vector that does not bring the line into the caches: worth
 // 5-10 % where the result is larger than they are.
 inline void stream(float* to, V v) {

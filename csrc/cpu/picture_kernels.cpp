@@ -26,7 +26,7 @@ inline void planes_to_pixels(const float* from, int64_t plane, int64_t channels,
 #pragma GCC unroll 16
     for (int i = 0; i < L; ++i)
       lines[i] = c + i < channels ? load(from + (c + i) * plane) : V{};
-    transpose<float>(lines);
+    transpose(lines);
 #pragma GCC unroll 16
     for (int i = 0; i < L; ++i) store(to + i * block_width + c, lines[i]);
   }
@@ -94,7 +94,7 @@ inline void pixels_to_planes(const float* from, int64_t plane, int64_t channels,
     V lines[L];
 #pragma GCC unroll 16
     for (int i = 0; i < L; ++i) lines[i] = load(from + i * block_width + c);
-    transpose<float>(lines);
+    transpose(lines);
 #pragma GCC unroll 16
     for (int i = 0; i < L; ++i)
       if (c + i < channels) put<Streamed>(to + (c + i) * plane, lines[i]);

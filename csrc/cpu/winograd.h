@@ -22,7 +22,7 @@ int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rota
 //   tap      a second copy of `to`
 //   added    the gradient that arrives at `to` from a tap
 struct WinogradJob {
-  int tile;
+  int tile;  // 4, 6; or 1: few channels, by the definition (few_channels.h)
   int64_t n;
   Picture from, to;
   int64_t top, left;  // padding; negative crops
@@ -36,13 +36,28 @@ struct WinogradJob {
   int64_t height() const { return decide ? decide->height : to.height; }  // before pooling
   int64_t width() const { return decide ? decide->width : to.width; }
 };
+// Writes a strip of results where they belong, with what a frozen stack does on the way.
+// `arriving` is room for a second strip.
+void finish_strip(const WinogradJob&, bool streamed, Window, float* strip, float* arriving);
+// Results at least as large are written around the caches.
+inline constexpr int64_t stream_bytes = int64_t{16} << 20;
+
 int64_t winograd_workspace(const WinogradJob&);  // floats
 void winograd(const WinogradJob&, float* workspace);
+
+Picture picture_of(const Problem&, const void* data, int64_t c, int64_t h, int64_t w);
 
 // The tile of the Winograd implementation that runs a problem, or 0 if another one does.
 int winograd_tile(Operation, const Problem&);
 
 // Rows of the tables in implementations.cpp.
+bool few_channels_accepts(const Problem&);
+void few_channels_forward(const Problem&, const Operands&);
+void few_channels_grad_input(const Problem&, const Operands&);
+bool winograd_f4_grad_weight_accepts(const Problem&);
+bool winograd_f6_grad_weight_accepts(const Problem&);
+void winograd_f4_grad_weight(const Problem&, const Operands&);
+void winograd_f6_grad_weight(const Problem&, const Operands&);
 bool winograd_f4_forward_accepts(const Problem&);
 bool winograd_f6_forward_accepts(const Problem&);
 bool winograd_f4_grad_input_accepts(const Problem&);

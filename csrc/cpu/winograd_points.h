@@ -84,6 +84,33 @@ inline void data_transform(V (&d)[8]) {
   d[6] = even2 - 0.5f * odd2;
 }
 
+// y -> A y, the adjoint of result_transform: 4 values become 6, or 6 become 8.
+inline void result_adjoint(V (&y)[6]) {
+  constexpr double p0 = Points<4>::p[0], p1 = Points<4>::p[1];
+  constexpr float a1 = p0, b1 = p1, a2 = p0 * p0, b2 = p1 * p1, a3 = a2 * p0, b3 = b2 * p1;
+  const V even0 = y[0] + a2 * y[2], odd0 = a1 * y[1] + a3 * y[3];
+  const V even1 = y[0] + b2 * y[2], odd1 = b1 * y[1] + b3 * y[3];
+  y[5] = y[3];
+  y[1] = even0 + odd0;
+  y[2] = even0 - odd0;
+  y[3] = even1 + odd1;
+  y[4] = even1 - odd1;
+}
+
+inline void result_adjoint(V (&y)[8]) {
+  const V even0 = y[0] + y[2] + y[4], odd0 = y[1] + y[3] + y[5];
+  const V even1 = y[0] + 4.f * y[2] + 16.f * y[4], odd1 = 2.f * y[1] + 8.f * y[3] + 32.f * y[5];
+  const V even2 = y[0] + 0.25f * y[2] + 0.0625f * y[4];
+  const V odd2 = 0.5f * y[1] + 0.125f * y[3] + 0.03125f * y[5];
+  y[7] = y[5];
+  y[1] = even0 + odd0;
+  y[2] = even0 - odd0;
+  y[3] = even1 + odd1;
+  y[4] = even1 - odd1;
+  y[5] = even2 + odd2;
+  y[6] = even2 - odd2;
+}
+
 // m -> A^T m; the first M entries hold the result.
 inline void result_transform(V (&m)[6]) {
   constexpr double p0 = Points<4>::p[0], p1 = Points<4>::p[1];

@@ -67,11 +67,12 @@ class Native:
             return None
         last = not picture.is_contiguous()
         name = _explain_once(operation, g, picture.dtype == torch.float64, last, self.algo)
-        tile = WINOGRAD_TILES.get(name)
+        tile = TILES.get(name)
         return None if tile is None else prepared(weight, tile, operation == "grad_input")
 
 
-WINOGRAD_TILES = {"winograd_f4": 4, "winograd_f6": 6}
+# What `prepare` makes of the weights for an implementation.
+TILES = {"few_channels": 1, "winograd_f4": 4, "winograd_f6": 6}
 _BY_NAME = {name: Native(name) for name in CHOICES}
 
 

@@ -1,0 +1,110 @@
+// The blocking of convolutions with few channels: one row of 48 columns at a time.
+#include "few_channels.h"
+
+#include <algorithm>
+
+#include "kernels.h"
+#include "parallel.h"
+#include "winograd.h"
+
+namespace fastconv {
+namespace {
+
+// lines[c][u][0 ... 49] = from[n, c, y + u, x ...], 0 outside.
+void copy_lines(const Picture& from, int64_t n, int64_t y, int64_t x, float* lines) {
+  const int64_t step = from.planar ? 1 : from.pixel, channel = from.planar ? from.plane : 1;
+  for (int64_t c = 0; c < from.channels; ++c)
+    for (int64_t u = 0; u < 3; ++u, lines += Few::line) {
+      std::fill_n(lines, Few::line, 0.f);
+      if (y + u < 0 || y + u >= from.height) continue;
+      const float* row = from.data + n * from.image + c * channel + (y + u) * from.row;
+      const int64_t first = std::max<int64_t>(x, 0), last = std::min(x + Few::columns + 2, from.width);
+      for (int64_t at = first; at < last; ++at) lines[at - x] = row[at * step];
+    }
+}
+
+void spread_piece(const WinogradJob& job, int64_t n, int64_t y, int64_t x, bool streamed) {
+  const Kernels& k = kernels();
+  alignas(64) float lines[Few::most_channels * 3 * Few::line];
+  alignas(64) float strips[Few::outputs / block_width * Strip::row];
+  alignas(64) float more[Strip::row];
+  copy_lines(job.from, n, y - job.top, x - job.left, lines);
+  const int64_t columns = std::min(Few::columns, job.width() - x);
+  const int64_t taps = job.from.channels * 9;
+  for (int64_t o = 0; o < job.to.channels; o += Few::outputs) {
+    const int64_t count = std::min(Few::outputs, job.to.channels - o);
+    alignas(64) float bias[Few::outputs] = {};
+    if (job.bias) std::copy_n(job.bias + o, count, bias);
+    k.few->spread(lines, job.from.channels, columns, job.u + o * taps, bias, job.relu, strips);
+    for (int64_t b = 0; b < ceil_div(count, block_width); ++b) {
+      const Window window{n, o / block_width + b, y, x, 1, columns};
+      finish_strip(job, streamed, window, strips + b * Strip::row, more);
+    }
+  }
+}
+
+void spread(const WinogradJob& job) {
+  const int64_t height = job.height();
+  const bool streamed = job.n * job.to.image * int64_t{sizeof(float)} >= stream_bytes;
+  parallel_for(job.n * height, [&](int64_t index, int64_t) {
+    for (int64_t x = 0; x < job.width(); x += Few::columns)
+      spread_piece(job, index / height, index % height, x, streamed);
+  });
+}
+
+void collect_piece(const WinogradJob& job, int64_t n, int64_t y, int64_t x, float* strip) {
+  const Kernels& k = kernels();
+  const int64_t few = job.to.channels, columns = std::min(Few::columns, job.to.width - x);
+  alignas(64) float sums[Few::columns * Few::most_channels * block_width] = {};
+  alignas(64) float rows[Few::most_channels * Few::line];
+  for (int64_t block = 0; block < ceil_div(job.from.channels, block_width); ++block) {
+    const Window window{n, block, y - job.top, x - job.left, 3, Few::columns + 2};
+    if (job.expand)
+      k.chain->expand(job.from, *job.expand, window, strip);
+    else
+      k.picture->gather(job.from, window, strip);
+    k.few->collect(strip, few, columns, job.u + block * 9 * few * block_width, sums);
+  }
+  k.few->add_lanes(sums, few, Few::columns, rows);
+  const Picture& to = job.to;
+  const int64_t channel = to.planar ? to.plane : 1;
+  for (int64_t c = 0; c < few; ++c) {
+    float* row = to.data + n * to.image + c * channel + y * to.row + x * to.pixel;
+    for (int64_t i = 0; i < columns; ++i) row[i * to.pixel] = rows[c * Few::line + i];
+  }
+}
+
+void collect(const WinogradJob& job) {
+  const int64_t height = job.to.height;
+  parallel_for(job.n * height, [&](int64_t index, int64_t) {
+    alignas(64) float strip[3 * Strip::row];
+    for (int64_t x = 0; x < job.to.width; x += Few::columns)
+      collect_piece(job, index / height, index % height, x, strip);
+  });
+}
+
+}  // namespace
+
+int64_t few_weights_floats(int64_t many, int64_t few) {
+  return ceil_div(many, Few::outputs) * Few::outputs * few * 9;
+}
+
+void few_weights(const float* weight, int64_t many, int64_t few, bool rotated, float* to) {
+  std::fill_n(to, few_weights_floats(many, few), 0.f);
+  for (int64_t o = 0; o < many; ++o)
+    for (int64_t c = 0; c < few; ++c)
+      for (int64_t r = 0; r < 9; ++r) {
+        const int64_t forward = (o / Few::outputs * few * 9 + c * 9 + r) * Few::outputs + o % Few::outputs;
+        const int64_t back = ((o / block_width * 9 + 8 - r) * few + c) * block_width + o % block_width;
+        to[rotated ? back : forward] = weight[(o * few + c) * 9 + r];
+      }
+}
+
+void few_channels(const WinogradJob& job) {
+  if (job.from.channels <= Few::most_channels)
+    spread(job);
+  else
+    collect(job);
+}
+
+}  // namespace fastconv

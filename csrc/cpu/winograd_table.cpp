@@ -1,0 +1,129 @@
+// The rows of implementations.cpp for 3 x 3 convolutions: which problems they take, and the way
+// from operands to a WinogradJob.
+#include "few_channels.h"
+#include "parallel.h"
+#include "winograd.h"
+#include "workspace.h"
+
+namespace fastconv {
+
+Picture picture_of(const Problem& problem, const void* data, int64_t c, int64_t h, int64_t w) {
+  float* floats = static_cast<float*>(const_cast<void*>(data));
+  return problem.channels_last ? last_picture(floats, c, h, w) : planar_picture(floats, c, h, w);
+}
+
+namespace {
+
+void run_with_weights(const Problem& problem, const Operands& o, WinogradJob job, bool rotated) {
+  const Geometry& g = problem.g;
+  const int64_t weights =
+      o.prepared ? 0 : winograd_weights_floats(job.tile, g.c_out, g.c_in, rotated);
+  const int64_t floats = winograd_workspace(job);
+  Workspace space((weights + floats) * sizeof(float) + 128);
+  float* u = space.take<float>(weights);
+  if (!o.prepared)
+    winograd_weights(job.tile, static_cast<const float*>(o.b), g.c_out, g.c_in, rotated, u);
+  job.u = o.prepared ? static_cast<const float*>(o.prepared) : u;
+  winograd(job, space.take<float>(floats));
+}
+
+void forward(int tile, const Problem& problem, const Operands& o) {
+  const Geometry& g = problem.g;
+  run_with_weights(problem, o,
+                   {tile, g.n, picture_of(problem, o.a, g.c_in, g.h, g.w),
+                    picture_of(problem, o.out, g.c_out, g.out_h, g.out_w), g.pad_top, g.pad_left,
+                    nullptr, static_cast<const float*>(o.bias), false},
+                   false);
+}
+
+// dx[n,c,k,l] = sum w[o,c,2-u,2-v] dy[n, o, k + u - (2 - top), l + v - (2 - left)]
+void grad_input(int tile, const Problem& problem, const Operands& o) {
+  const Geometry& g = problem.g;
+  run_with_weights(problem, o,
+                   {tile, g.n, picture_of(problem, o.a, g.c_out, g.out_h, g.out_w),
+                    picture_of(problem, o.out, g.c_in, g.h, g.w), 2 - g.pad_top, 2 - g.pad_left,
+                    nullptr, nullptr, false},
+                   true);
+}
+
+bool possible(const Problem& p) {
+  const Geometry& g = p.g;
+  return p.dtype == DType::f32 && g.kh == 3 && g.kw == 3 && g.stride_h == 1 && g.stride_w == 1 &&
+         g.dil_h == 1 && g.dil_w == 1 && g.groups == 1;
+}
+
+// What `auto` means, measured on the development machine.  The first row that a problem reaches
+// decides.  Few channels leave the 16-wide blocks empty, and few tiles do not pay for
+// transforming and reading the larger weights.  F(6x6) rounds three times as coarsely as F(4x4):
+// it is taken only where it gains a fifth, and its error is below 4e-6.
+struct AutoRow {
+  int64_t least_depth, most_depth, least_outputs, least_pixels;
+  Algorithm algorithm;
+};
+constexpr AutoRow auto_table[] = {
+    {32, 128, 32, 128 * 128, Algorithm::f6},
+    {16, INT64_MAX, 16, 12 * 12, Algorithm::f4},
+};
+
+Algorithm algorithm_for(const Problem& p, bool backward) {
+  if (!possible(p)) return Algorithm::direct;
+  if (p.algorithm != Algorithm::automatic) return p.algorithm;
+  const Geometry& g = p.g;
+  const int64_t depth = backward ? g.c_out : g.c_in, outputs = backward ? g.c_in : g.c_out;
+  const int64_t pixels = g.n * (backward ? g.h * g.w : g.out_h * g.out_w);
+  for (const AutoRow& row : auto_table)
+    if (depth >= row.least_depth && depth <= row.most_depth && outputs >= row.least_outputs &&
+        pixels >= row.least_pixels)
+      return row.algorithm;
+  return Algorithm::direct;
+}
+
+// For the gradient of the weights F(6x6) gains nothing over F(4x4).
+Algorithm algorithm_for_weights(const Problem& p) {
+  if (!possible(p)) return Algorithm::direct;
+  if (p.algorithm != Algorithm::automatic) return p.algorithm;
+  const Geometry& g = p.g;
+  const bool pays = g.c_in >= 16 && g.c_out >= 16 && g.n * g.out_h * g.out_w >= 16 * 16;
+  return pays ? Algorithm::f4 : Algorithm::direct;
+}
+
+}  // namespace
+
+int winograd_tile(Operation operation, const Problem& problem) {
+  const auto run = choose(operation, problem).run;
+  if (run == few_channels_forward || run == few_channels_grad_input) return 1;
+  if (run == winograd_f4_forward || run == winograd_f4_grad_input) return 4;
+  if (run == winograd_f6_forward || run == winograd_f6_grad_input) return 6;
+  return 0;
+}
+
+bool winograd_f4_grad_weight_accepts(const Problem& p) {
+  return algorithm_for_weights(p) == Algorithm::f4;
+}
+bool winograd_f6_grad_weight_accepts(const Problem& p) {
+  return algorithm_for_weights(p) == Algorithm::f6;
+}
+bool winograd_f4_forward_accepts(const Problem& p) {
+  return algorithm_for(p, false) == Algorithm::f4;
+}
+bool winograd_f6_forward_accepts(const Problem& p) {
+  return algorithm_for(p, false) == Algorithm::f6;
+}
+bool winograd_f4_grad_input_accepts(const Problem& p) {
+  return algorithm_for(p, true) == Algorithm::f4;
+}
+bool winograd_f6_grad_input_accepts(const Problem& p) {
+  return algorithm_for(p, true) == Algorithm::f6;
+}
+bool few_channels_accepts(const Problem& p) {
+  return possible(p) && p.algorithm == Algorithm::automatic &&
+         p.g.c_in <= Few::most_channels && p.g.c_out >= block_width;
+}
+void few_channels_forward(const Problem& p, const Operands& o) { forward(1, p, o); }
+void few_channels_grad_input(const Problem& p, const Operands& o) { grad_input(1, p, o); }
+void winograd_f4_forward(const Problem& p, const Operands& o) { forward(4, p, o); }
+void winograd_f6_forward(const Problem& p, const Operands& o) { forward(6, p, o); }
+void winograd_f4_grad_input(const Problem& p, const Operands& o) { grad_input(4, p, o); }
+void winograd_f6_grad_input(const Problem& p, const Operands& o) { grad_input(6, p, o); }
+
+}  // namespace fastconv
