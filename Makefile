@@ -14,7 +14,7 @@ help:
 	@echo "make clean     remove everything that was made here"
 
 demo: $(READY)
-	$(BIN)/fastconv demo
+	$(BIN)/nst demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -q tests
