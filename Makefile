@@ -5,15 +5,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
 
-.PHONY: help demo test bench lint sanitize clean
+.PHONY: help demo test bench tutorial lint sanitize clean
 help:
 	@echo "make demo      see it work           make test      the tests"
 	@echo "make bench     the benchmarks        make lint      style and types"
+	@echo "make tutorial  the notebook in docs/, executed"
 	@echo "make sanitize  native code under AddressSanitizer and UBSan"
 	@echo "make clean     remove everything that was made here"
 
 demo: $(READY)
-	$(BIN)/fastconv demo
+	$(BIN)/nst demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -q tests
@@ -22,6 +23,11 @@ bench: $(READY)
 	@mkdir -p build
 	$(BIN)/python -m pytest -q bench -c bench/pytest.ini --benchmark-json=build/bench.json
 	$(BIN)/python bench/report.py build/bench.json
+
+# The notebook needs Jupyter's own packages, which nothing else does.
+tutorial: $(READY)
+	@$(BIN)/python -c 'import nbclient, ipykernel' 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/python docs/make_notebook.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .algorithms import current_algorithm
 from .backends.base import Backend
-from .errors import ArgumentError, DtypeError, OutOfMemoryError
+from .errors import ArgumentError, DtypeError, OutOfMemoryError, UnsupportedError
 from .geometry import ConvGeometry, IntOrPair, geometry_of
 from .registry import current_backend, resolve
 
@@ -39,16 +40,19 @@ def conv2d(
     groups: int = 1,
     *,
     backend: str | None = None,
+    algo: str | None = None,
 ) -> Tensor:
     """A drop-in for `torch.nn.functional.conv2d`, on a backend of your choice.
 
         y[n,o,i,j] = bias[o] + sum_cuv weight[o,c,u,v] x[n, c, i s + u d - p, j s + v d - p]
 
     Shapes: input (n, c_in, h, w) or (c_in, h, w); weight (c_out, c_in/groups, kh, kw); bias
-    (c_out,); result (n, c_out, out_h, out_w), or without n if the input has none.  `backend` is
-    'auto', 'native', 'torch', 'numba' or 'naive'; without it `use_backend` and then
-    FASTCONV_BACKEND decide.  float16 and bfloat16 are computed in float32 and rounded once on
-    backends that have no such kernels.
+    (c_out,); result (n, c_out, out_h, out_w), or without n if the input has none.
+
+    `backend` is 'auto', 'native', 'torch', 'numba' or 'naive'; without it `use_backend` and then
+    FASTCONV_BACKEND decide.  `algo` is 'auto', 'direct', 'f4' or 'f6' (algorithms.py) and for the
+    native backend alone; without it `use_algorithm` and then FASTCONV_ALGO decide.  float16 and
+    bfloat16 are computed in float32 and rounded once on backends that have no such kernels.
     """
     _check_tensors(input, weight, bias)
     input, weight, bias = _autocast(input, weight, bias)
@@ -56,12 +60,25 @@ def conv2d(
     x = input if input.dim() == 4 else input.unsqueeze(0)
     g = geometry_of(x.shape, weight.shape, stride, padding, dilation, groups)
     chosen, compute = resolve(backend or current_backend(), x.device.type, x.dtype)
+    chosen = _with_algorithm(chosen, algo)
     if compute == x.dtype:
         y = _convolve(x, weight, bias, g, chosen)
     else:
         wide_bias = None if bias is None else bias.to(compute)
         y = _convolve(x.to(compute), weight.to(compute), wide_bias, g, chosen).to(x.dtype)
     return y if input.dim() == 4 else y.squeeze(0)
+
+
+def _with_algorithm(backend: Backend, algo: str | None) -> Backend:
+    """The backend with its algorithm laid down, so that gradients use what forward used."""
+    using = getattr(backend, "using", None)
+    if using is not None:
+        return using(algo or current_algorithm())
+    if algo is not None:
+        raise UnsupportedError(
+            f"conv2d: algo={algo!r} is for the native backend; leave it out, or backend='native'"
+        )
+    return backend
 
 
 def _check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -21,7 +21,9 @@ ABOUT = {
     "animate": "make a GIF or MP4 of saved frames",
     "compare": "lay pictures side by side",
     "network": "print a network layer by layer",
-    "features": "draw what a layer sees",
+    "features": "draw what a network sees",
+    "reconstruct": "draw what layers know of a picture: content, style",
+    "train": "train a network of your own on pictures",
 }
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from .errors import ConfigError
+from .looking_commands import Features, Reconstruct
+from .training.command import Train
 
 Lines = list[str]
 Observer = Any  # nst.progress.Observer; not imported, so that help need not wait for torch
@@ -89,48 +91,6 @@ class NetworkTable:
 
 
 @dataclass(frozen=True)
-class Features:
-    """Draw what a layer sees in a picture: its feature maps, or their Gram matrix."""
-
-    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
-    """The picture."""
-    layer: str = "relu3_1"
-    """The layer."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("features.png")
-    """Where to."""
-    what: Literal["maps", "gram"] = "maps"
-    """Feature maps, or the Gram matrix of the layer."""
-    network: Literal["auto", "builtin", "vgg19", "vgg16", "resnet50"] = "auto"
-    """The network."""
-    weights: Annotated[Path | None, arg(metavar="PATH")] = None
-    """Weights from a file of your own."""
-    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "256"
-    """Size at which the network sees the picture."""
-    backend: Literal["auto", "native", "torch", "numba", "naive"] = "auto"
-    """What computes the convolutions."""
-
-    def run(self, observer: Observer) -> Lines:
-        from .plots import feature_grid, gram_picture
-        from .run import features_of
-
-        network, features = features_of(
-            self.picture,
-            self.layer,
-            observer,
-            network=self.network,
-            weights=self.weights,
-            size=self.size,
-            backend=self.backend,
-        )
-        title = f"{network} {self.layer}"
-        if self.what == "gram":
-            from .losses import gram
-
-            return [f"wrote {gram_picture(gram(features), self.output, title)}"]
-        return [f"wrote {feature_grid(features, self.output, title)}"]
-
-
-@dataclass(frozen=True)
 class Demo:
     """Draw a scene and two paintings, and bring them together with the built-in network."""
 
@@ -156,4 +116,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": Compare,
     "network": NetworkTable,
     "features": Features,
+    "reconstruct": Reconstruct,
+    "train": Train,
 }

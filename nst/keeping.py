@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import checkpoint as checkpoints
 from .config import StyleConfig
 from .errors import ConfigError
-from .outputs import ANIMATORS, FrameWriter, animate, check_writable, save_picture
+from .outputs import ANIMATORS, FrameWriter, animate, check_writable
 from .outputs.atomic import check_folder
 from .progress import Observer
 
@@ -67,13 +67,14 @@ class FrameKeeper(Observer):
             self.writer.save(step.iteration, step.picture)
 
     def animate(self) -> None:
-        """Make the animation that was asked for, and clear up what was only for it."""
-        try:
-            if self.config.animate is not None and self.writer.paths:
-                animate(self.writer.paths, self.config.animate, self.config.fps)
-        finally:
-            if self.scratch is not None:
-                shutil.rmtree(self.scratch, ignore_errors=True)
+        """Make the animation, if one was asked for."""
+        if self.config.animate is not None and self.writer.paths:
+            animate(self.writer.paths, self.config.animate, self.config.fps)
+
+    def close(self) -> None:
+        """Clear up the frames that were only for an animation."""
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 class CheckpointKeeper(Observer):
@@ -100,12 +101,10 @@ class CheckpointKeeper(Observer):
 
 
 def write_outputs(result: Result) -> None:
-    """The picture first: whatever else may fail, it is there."""
+    """The picture, the table and the plot, where they were asked for."""
     config = result.config
     if config.output is not None:
-        save_picture(
-            config.output, result.rgb, result.alpha, result.settings, config.quality, config.bits
-        )
+        result.save(config.output)
     if config.csv is not None:
         from .plots import write_csv
 

@@ -13,14 +13,15 @@ To add a network, write a function that returns its stack and give it a row in N
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from fastconv import swap_convs
+from fastconv import freeze, swap_convs
 
 from .errors import ConfigError, LayerError, did_you_mean
 from .resnet import Bottleneck
@@ -139,7 +140,11 @@ NETWORKS: dict[str, Kind] = {
         ("relu1", "block1_2", "block2_2", "block3_2"),
         (64.0, 16.0, 4.0, 1.0),
     ),
-    "builtin": _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32, "avg"),
+    # docs/builtin.md: its relu4_2 holds too little of where things are
+    "builtin": replace(
+        _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32, "avg"),
+        content_layers=("relu3_1",),
+    ),
 }
 
 
@@ -153,7 +158,15 @@ def state_digest(state: State) -> str:
 
 
 def kind_of(name: str) -> Kind:
-    """The row of a network, or LayerError with a hint."""
+    """The row of a network, or ConfigError with a hint.
+
+    A network that `nst train` made at another width has no row: vgg19x0.25 is the built-in
+    layout at a quarter of VGG19's channels.
+    """
+    trained = re.fullmatch(r"vgg19x([0-9.]+)", name.lower())
+    if trained:
+        about = f"VGG19's layout at {trained[1]} times the width, to relu5_1"
+        return _vgg_kind(about, BUILTIN_BLOCKS, round(64 * float(trained[1])))
     if name.lower() not in NETWORKS:
         raise ConfigError(f"unknown network {name!r}: {did_you_mean(name.lower(), NETWORKS)}")
     return NETWORKS[name.lower()]
@@ -217,25 +230,12 @@ class Normalize(nn.Module):
         return (rgb - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
 
-class Tapped(nn.Module):
-    """A stack that returns what comes out at the `taps`, and does nothing beyond the last."""
-
-    def __init__(self, stack: nn.Sequential, taps: Sequence[int]) -> None:
-        super().__init__()
-        self.stack, self.taps = stack, tuple(taps)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outputs: dict[int, Tensor] = {}
-        for i in range(max(self.taps) + 1):
-            x = self.stack[i](x)
-            if i in self.taps:
-                outputs[i] = x
-        return [outputs[i] for i in self.taps]
-
-
 def on_backend(stack: nn.Sequential, taps: Sequence[int], backend: str) -> nn.Module:
-    """The seam to fastconv: a module that takes x and returns the outputs at `taps`."""
-    return Tapped(swap_convs(stack, backend), taps)
+    """The seam to fastconv: a module that takes x and returns the outputs at `taps`.
+
+    The convolutions inside of blocks, which freeze() leaves to the block, are swapped.
+    """
+    return freeze(swap_convs(stack, backend), taps, backend=backend)
 
 
 class Network(nn.Module):

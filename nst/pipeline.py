@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +19,7 @@ from . import checkpoint as checkpoints
 from .config import OUTPUT_NAMES, StyleConfig
 from .errors import CheckpointError, ConfigError
 from .keeping import CheckpointKeeper, FrameKeeper, check_outputs, write_outputs
+from .outputs import save_picture
 from .outputs.writers import to_pixels
 from .plan import check_memory, expected_network, plan_in_words
 from .progress import Observer, Observers
@@ -47,6 +48,11 @@ class Result:
     def image(self) -> Image.Image:
         """The picture for Pillow, with the content's alpha."""
         return Image.fromarray(to_pixels(self.rgb, self.alpha))
+
+    def save(self, path: Path | str) -> Path:
+        """Write the picture with its settings, in the format of the suffix."""
+        config = self.config
+        return save_picture(path, self.rgb, self.alpha, self.settings, config.quality, config.bits)
 
 
 def stylize(
@@ -85,9 +91,9 @@ def stylize(
                 if stop.is_set() or (callback is not None and callback(step) is False):
                     interrupted = stop.is_set()
                     break
+        return _finish(run, sources, keepers, interrupted)
     finally:
         watching.close()
-    return _finish(run, sources, keepers, interrupted)
 
 
 def iterate(content: Any, style: Any, *, preset: str = "quality", **options: Any) -> Iterator[Step]:
@@ -163,9 +169,7 @@ def _name(source: Any) -> str:
 def _finish(
     run: Run, sources: dict[str, Any], keepers: Sequence[Observer], interrupted: bool
 ) -> Result:
-    kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
     frames = next((k for k in keepers if isinstance(k, FrameKeeper)), None)
-    checkpoint = kept.finish(run, unfinished=interrupted) if kept else None
     result = Result(
         rgb=run.final_picture(),
         alpha=run.inputs.content.alpha,
@@ -176,10 +180,12 @@ def _finish(
         notes=run.notes,
         settings=_settings(run, sources),
         interrupted=interrupted,
-        checkpoint=checkpoint,
         frames=frames.folder if frames else None,
     )
-    write_outputs(result)
+    write_outputs(result)  # the picture first: whatever else may fail, it is there
+    kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
+    if kept is not None:
+        result = replace(result, checkpoint=kept.finish(run, unfinished=interrupted))
     if frames is not None:
         frames.animate()
     return result

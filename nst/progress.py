@@ -78,16 +78,19 @@ class Clock:
     def __init__(self) -> None:
         self.scale, self.began, self.first = 0, 0.0, 0
 
-    def pace(self, step: Step) -> tuple[float, float]:
-        """Seconds per iteration at this scale, and seconds left in all."""
+    def pace(self, step: Step) -> str:
+        """Seconds per iteration at this scale and time left in all; empty before it is known."""
         now = time.perf_counter()
         if step.scale != self.scale:
             self.scale, self.began, self.first = step.scale, now, step.iteration
-        each = (now - self.began) / max(1, step.iteration - self.first)
+        if step.iteration == self.first:
+            return ""
+        each = (now - self.began) / (step.iteration - self.first)
         levels = step.run.levels[step.scale - 1 :]
         here = step.level.height * step.level.width
         work = sum(level.iterations * level.height * level.width / here for level in levels)
-        return each, each * (work - step.run.done)
+        left = seconds_in_words(each * (work - step.run.done))
+        return f" {each:.2g} s/it, {left} left"
 
 
 class Bar(Observer):
@@ -124,15 +127,12 @@ class Bar(Observer):
                 file=self.stream,
                 bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix}",
             )
-        each, left = self.clock.pace(step)
+        pace = self.clock.pace(step)
         self.bar.set_description_str(
             f"scale {step.scale}/{step.scales} {step.level.width}x{step.level.height}",
             refresh=False,
         )
-        self.bar.set_postfix_str(
-            f"{losses_in_words(step.row)} {each:.2f} s/it {seconds_in_words(left)} left",
-            refresh=False,
-        )
+        self.bar.set_postfix_str(losses_in_words(step.row) + pace, refresh=False)
         self.bar.update(1)
 
     def close(self) -> None:
@@ -164,13 +164,12 @@ class Lines(Observer):
             self._say(f"weights: {done >> 20} of {total >> 20} MB")
 
     def step(self, step: Step) -> None:
-        each, left = self.clock.pace(step)
+        pace = self.clock.pace(step)
         edge = step.run.done in (1, step.level.iterations)
         if not edge and time.perf_counter() - self.told < self.SECONDS:
             return
         self.told = time.perf_counter()
         self._say(
             f"scale {step.scale}/{step.scales} {step.level.width}x{step.level.height} "
-            f"iteration {step.iteration}/{step.iterations} {losses_in_words(step.row)} "
-            f"{each:.2f} s/it {seconds_in_words(left)} left"
+            f"iteration {step.iteration}/{step.iterations} {losses_in_words(step.row)}{pace}"
         )

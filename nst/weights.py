@@ -168,8 +168,11 @@ def recognise(state: State, path: Path) -> str:
     for name, mark in marks.items():
         if mark in state:
             return name
-    if "conv1_1.weight" in state and state["conv1_1.weight"].shape[0] == 32:
-        return "builtin"
+    if "block4_3.conv3.weight" in state:  # by `nst train`, under our own names
+        return "resnet50"
+    if "conv1_1.weight" in state:
+        channels = state["conv1_1.weight"].shape[0]
+        return "builtin" if channels == 32 else f"vgg19x{channels / 64:g}"
     raise WeightsError(
         f"weights file {path} is of no known network; expected torchvision's names for "
         f"{', '.join(marks)} (for example {marks['vgg19']})"

@@ -27,7 +27,8 @@ Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destination
   for (int64_t band = 0; band < bands; ++band) span = std::max(span, high[band] - low[band]);
   if (bands * (destinations + span) <= static_cast<int64_t>(axis.size()) * destinations) {
     for (Tap& tap : taps) tap.shift -= low[tap.band];
-    for (int64_t band = 0; band < bands; ++band) origin.push_back(remainder[band] + low[band] * step);
+    for (int64_t band = 0; band < bands; ++band)
+      origin.push_back(remainder[band] + low[band] * step);
     return;
   }
   span = 0;
@@ -38,8 +39,9 @@ Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destination
 }
 
 template <class T>
-void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
-                 int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t pixel) {
+void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
+                 int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
+                 int64_t channels, T* to, int64_t pixel) {
   const Bands &v = copy.vertical, &h = copy.horizontal;
   const int64_t length = columns + h.span;
   for (int64_t band = 0; band < v.count() * h.count(); ++band) {
@@ -53,15 +55,45 @@ void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, i
       if (in.end > in.begin)
         gemm<T>().copy_matrix(line + in.begin * pixel, pixel,
                               from + y * strides.row + (x0 + in.begin * h.step) * strides.column,
-                              h.step * strides.column, strides.channel, in.end - in.begin, channels);
+                              h.step * strides.column, strides.channel, in.end - in.begin,
+                              channels);
       std::fill(line + in.end * pixel, line + length * pixel, T{0});
     }
   }
 }
 
-template void copy_pixels(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, float*, int64_t);
-template void copy_pixels(const BlockCopy&, const double*, const Strides&, int64_t, int64_t, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, double*, int64_t);
+template <class T>
+void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
+                 int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
+                 int64_t channels, T* to, int64_t plane) {
+  const Bands &v = copy.vertical, &h = copy.horizontal;
+  LinesArguments<T> l{};
+  l.to_line = copy.pitch, l.lines = rows + v.span, l.length = columns + h.span;
+  l.from_line = v.step * strides.row, l.from_step = h.step * strides.column;
+  for (int64_t band = 0; band < v.count() * h.count(); ++band) {
+    const int64_t y0 = v.origin[band / h.count()] + v.step * i0;
+    const int64_t x0 = h.origin[band % h.count()] + h.step * j0;
+    const Inside lines(y0, v.step, src_h, l.lines), elements(x0, h.step, src_w, l.length);
+    const bool any = lines.end > lines.begin && elements.end > elements.begin;
+    l.first = lines.begin, l.last = any ? lines.end : lines.begin;
+    l.begin = elements.begin, l.end = elements.end;
+    const int64_t at =
+        any ? (y0 + l.first * v.step) * strides.row + (x0 + l.begin * h.step) * strides.column : 0;
+    for (int64_t c = 0; c < channels; ++c) {
+      l.to = to + c * plane + band * copy.picture;
+      l.from = from + c * strides.channel + at;
+      gemm<T>().copy_lines(l);
+    }
+  }
+}
+
+template void copy_planes(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, int64_t, float*, int64_t);
+template void copy_planes(const BlockCopy&, const double*, const Strides&, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, int64_t, int64_t, double*, int64_t);
+template void copy_pixels(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, int64_t, float*, int64_t);
+template void copy_pixels(const BlockCopy&, const double*, const Strides&, int64_t, int64_t,
+                          int64_t, int64_t, int64_t, int64_t, int64_t, double*, int64_t);
 
 }  // namespace fastconv

@@ -47,12 +47,15 @@ struct Bands {
 // (rows + span) x pitch elements (or pixels) with pitch = columns + span.
 struct BlockCopy {
   BlockCopy(Bands vertical_bands, Bands horizontal_bands, int64_t rows, int64_t columns)
-      : vertical(std::move(vertical_bands)), horizontal(std::move(horizontal_bands)),
-        pitch(columns + horizontal.span), picture((rows + vertical.span) * pitch),
+      : vertical(std::move(vertical_bands)),
+        horizontal(std::move(horizontal_bands)),
+        pitch(columns + horizontal.span),
+        picture((rows + vertical.span) * pitch),
         area(vertical.count() * horizontal.count() * picture) {}
   template <class T>
   BlockCopy(const Gather<T>& g, int64_t rows, int64_t columns)
-      : BlockCopy(Bands(g.row_taps, g.step_h, rows), Bands(g.column_taps, g.step_w, columns), rows, columns) {}
+      : BlockCopy(Bands(g.row_taps, g.step_h, rows), Bands(g.column_taps, g.step_w, columns), rows,
+                  columns) {}
   int64_t tap_at(size_t row_tap, size_t column_tap) const {
     const Bands::Tap u = vertical.taps[row_tap], v = horizontal.taps[column_tap];
     return (u.band * horizontal.count() + v.band) * picture + u.shift * pitch + v.shift;
@@ -73,8 +76,15 @@ struct Inside {
 // Copies a block's source pixels, `channels` of them from `from` on, to pixels of `pixel` elements
 // in the order of BlockCopy; (i0, j0) is the block's first destination.
 template <class T>
-void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h, int64_t src_w,
-                 int64_t i0, int64_t j0, int64_t rows, int64_t columns, int64_t channels, T* to, int64_t pixel);
+void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
+                 int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
+                 int64_t channels, T* to, int64_t pixel);
+
+// The same for planes: each channel becomes one copy, `plane` elements apart.
+template <class T>
+void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
+                 int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
+                 int64_t channels, T* to, int64_t plane);
 
 // How many bytes of copied picture one thread works on: with the weights' panel and the
 // destination it should stay within its L2.
@@ -83,5 +93,8 @@ inline constexpr int64_t copy_bytes = 256 << 10;
 inline constexpr double packed_bytes = 32 << 20;
 // Below this many multiplications one thread is as fast as two (a region costs 5-10 us).
 inline constexpr double serial_products = 5e5;
+
+// Below this many destinations of an image, packing weights costs as much as using them.
+inline constexpr int64_t few_pixels = 128;
 
 }  // namespace fastconv

@@ -39,7 +39,7 @@ inline I lane_bits(Indices<Lane...>) {
 
 // v where the bit of its lane is set, else 0.
 inline V where(unsigned bits, V v) {
-  const I set = (static_cast<int32_t>(bits) - I{}) & lane_bits(typename IndicesTo<L>::type{});
+  const I set = (static_cast<int32_t>(bits) - I{}) & lane_bits(typename CountTo<L>::type{});
   return set != 0 ? v : V{};
 }
 

@@ -12,6 +12,7 @@ namespace fastconv {
 #define FASTCONV_KERNELS(isa)                             \
   namespace isa {                                         \
   extern const GemmKernels gemm_kernels;                  \
+  extern const DepthwiseKernels depthwise_kernels;        \
   extern const PictureKernels picture_kernels;            \
   extern const WinogradGemm winograd_gemm;                \
   extern const WinogradTransforms winograd_f4, winograd_f6; \
@@ -19,10 +20,11 @@ namespace fastconv {
   extern const FewKernels few_kernels;                    \
   extern const WinogradGradWeight winograd_grad_weight_f4, winograd_grad_weight_f6; \
   }
-#define FASTCONV_TABLE(isa)                                                               \
-  {#isa, &isa::gemm_kernels, &isa::picture_kernels, &isa::winograd_gemm, &isa::winograd_f4, \
-   &isa::winograd_f6, &isa::chain_kernels,   \
-   &isa::few_kernels, &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6}
+#define FASTCONV_TABLE(isa)                                            \
+  {#isa,                  &isa::gemm_kernels,  &isa::depthwise_kernels, \
+   &isa::picture_kernels, &isa::winograd_gemm, &isa::winograd_f4,       \
+   &isa::winograd_f6,     &isa::chain_kernels, &isa::few_kernels,       \
+   &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6}
 
 #ifdef FASTCONV_X86
 FASTCONV_KERNELS(avx512)

@@ -20,6 +20,7 @@ void run(const Problem& problem, const Operands& operands) {
   gather.row_taps = forward_taps(g.kh, g.dil_h, g.pad_top);
   gather.column_taps = forward_taps(g.kw, g.dil_w, g.pad_left);
   gather.weight = static_cast<const T*>(operands.b);
+  gather.weight_end = gather.weight + g.c_out * g.c_in_per_group() * g.kh * g.kw;
   gather.weight_row = g.kw, gather.weight_src = g.kh * g.kw;
   gather.weight_dst = g.c_in_per_group() * gather.weight_src;
   gather.weight_group = g.c_out_per_group() * gather.weight_dst;

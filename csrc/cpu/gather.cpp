@@ -1,6 +1,7 @@
 #include "gather.h"
 
 #include "blocking.h"
+#include "depthwise.h"
 
 namespace fastconv {
 namespace {
@@ -12,7 +13,8 @@ Gather<T> with_groups(const Gather<T>& g, int64_t first, int64_t count) {
   part.src += first * g.src_channels * g.src_strides.channel;
   part.dst += first * g.dst_channels * g.dst_strides.channel;
   part.weight += first * g.weight_group;
-  if (g.bias) part.bias += first * g.dst_channels;
+  if (g.bias)
+    part.bias += first * g.dst_channels;
   return part;
 }
 
@@ -23,8 +25,38 @@ Gather<T> with_channels(const Gather<T>& g, int64_t first, int64_t count) {
   part.dst_channels = count;
   part.dst += first * g.dst_strides.channel;
   part.weight += first * g.weight_dst;
-  if (g.bias) part.bias += first;
+  if (g.bias)
+    part.bias += first;
   return part;
+}
+
+// Whether it is a product of matrices: each destination reads the source pixel in its own place.
+template <class T>
+bool pixels_alone(const Gather<T>& g) {
+  return g.tap_count() == 1 && g.row_taps[0].offset == 0 && g.column_taps[0].offset == 0 &&
+         g.step_h == 1 && g.step_w == 1 && g.rows == g.src_h && g.columns == g.src_w &&
+         g.src_strides.row == g.src_w * g.src_strides.column &&
+         g.dst_strides.row == g.columns * g.dst_strides.column;
+}
+
+template <class T>
+Gather<T> as_one_line(const Gather<T>& g) {
+  Gather<T> line = g;
+  line.columns = line.src_w = g.rows * g.columns;
+  line.rows = line.src_h = 1;
+  return line;
+}
+
+template <class T>
+bool suits_planes(const Gather<T>& g) {
+  // Few channels leave most of a vector empty: then pixels fill it, whatever the layout.
+  if (2 * g.dst_channels < gemm<T>().lanes)
+    return true;
+  // For few pixels, whichever takes the weights of a 1x1 kernel as they are.
+  if (g.tap_count() == 1 && g.rows * g.columns < few_pixels &&
+      g.dst_channels % gemm<T>().lanes == 0)
+    return g.weight_src == 1;
+  return g.dst_strides.channel != 1 || g.dst_strides.column == 1;
 }
 
 }  // namespace
@@ -43,12 +75,14 @@ void run_gather(const Gather<T>& g) {
     run_gather(with_channels(g, half, g.dst_channels - half));
     return;
   }
-  // Few channels leave most of a vector empty: then pixels fill it, whatever the layout.
-  const bool few = 2 * g.dst_channels < gemm<T>().lanes;
-  if (g.dst_strides.channel == 1 && g.dst_strides.column != 1 && !few)
-    run_pixels(g);
-  else
+  if (is_depthwise_pixels(g))
+    run_depthwise_pixels(g);
+  else if (pixels_alone(g) && g.rows > 1)
+    run_gather(as_one_line(g));
+  else if (suits_planes(g))
     run_planes(g);
+  else
+    run_pixels(g);
 }
 
 template void run_gather(const Gather<float>&);

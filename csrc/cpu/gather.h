@@ -43,13 +43,21 @@ struct Gather {
   std::vector<AxisTap> row_taps, column_taps;
   const T* weight;
   int64_t weight_group, weight_dst, weight_src, weight_row;  // strides; along a kernel row 1
+  const T* weight_end;
   const T* bias;  // one per destination channel of all groups, or null
 
   int64_t tap_count() const { return static_cast<int64_t>(row_taps.size() * column_taps.size()); }
   int64_t reduction() const { return src_channels * tap_count(); }
+  // Where each tap lies in the kernel, rows first.
+  std::vector<int64_t> kernel_offsets() const {
+    std::vector<int64_t> offsets;
+    for (const AxisTap& u : row_taps)
+      for (const AxisTap& v : column_taps) offsets.push_back(u.kernel * weight_row + v.kernel);
+    return offsets;
+  }
   double products() const {
-    return static_cast<double>(images * groups * dst_channels) * static_cast<double>(rows * columns) *
-           static_cast<double>(reduction());
+    return static_cast<double>(images * groups * dst_channels) *
+           static_cast<double>(rows * columns) * static_cast<double>(reduction());
   }
 };
 

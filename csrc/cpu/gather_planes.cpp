@@ -18,17 +18,27 @@ namespace {
 
 constexpr int64_t target_pixels = 1024;  // of a block: amortises the weights' way from L3
 constexpr int64_t target_depth = 512;    // products between two visits of a destination
-constexpr int64_t widest = 512;          // columns of a block
+constexpr int64_t rows_per_pack = 16;
+constexpr int64_t widest = 1024;  // columns of a block
 
 template <class T>
 class Planes {
  public:
   explicit Planes(const Gather<T>& g)
-      : g(g), k(gemm<T>()), panel(2 * k.lanes), columns(g.columns, widest),
+      : g(g),
+        k(gemm<T>()),
+        channel_split(g.dst_channels, k.rows),
+        panel(int64_t{k.lanes} << k.widths[channel_split.part - 1]),
+        columns(g.columns, widest, g.columns > widest ? panel : 1),
         rows(g.rows, std::max<int64_t>(target_pixels / columns.part, 1)),
-        copy(g, rows.part, columns.part), plane(odd_lines(copy.area)), depth(g.src_channels, most_depth()),
-        row_wise(round_up(columns.part, k.lanes) <= copy.pitch),
-        weight_row(odd_lines(g.reduction())), channels(g.dst_channels, channels_per_item()) {
+        copy(g, rows.part, columns.part),
+        plane(odd_lines(copy.area)),
+        depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1),
+        row_wise(round_up(columns.part, panel > 2 * k.lanes ? k.lanes : panel) <= copy.pitch),
+        weights_in_place(can_use_weights()),
+        weight_row(weights_in_place ? g.weight_dst : odd_lines(g.reduction())),
+        kernel(g.kernel_offsets()),
+        channels(g.dst_channels, channels_per_item()) {
     for (int last = 0; last < 2; ++last) {
       const int64_t length = depth.length(last ? depth.count - 1 : 0);
       for (size_t u = 0; u < g.row_taps.size(); ++u)
@@ -41,16 +51,22 @@ class Planes {
 
   void run() {
     const bool serial = g.products() < serial_products;
-    const std::size_t weights = static_cast<std::size_t>(g.groups * g.dst_channels * weight_row);
+    const std::size_t packed =
+        weights_in_place ? 0 : static_cast<std::size_t>(g.groups * g.dst_channels * weight_row);
     const std::size_t copied = static_cast<std::size_t>(depth.part * plane + panel + copy.pitch);
     const int64_t threads = serial ? 1 : thread_count();
-    Workspace space(Workspace::bytes_for<T>(weights) + Workspace::bytes_for<T>(copied) * threads);
-    packed = space.take<T>(weights);
+    Workspace space(Workspace::bytes_for<T>(packed) + Workspace::bytes_for<T>(copied) * threads);
+    T* const packing = space.take<T>(packed);
+    weights = weights_in_place ? g.weight : packing;
     std::vector<T*> copies;
     for (int64_t t = 0; t < threads; ++t) copies.push_back(space.take<T>(copied));
-    parallel_for(g.groups * g.dst_channels, [&](int64_t m, int64_t) { pack_weights(m); }, threads);
+    if (!weights_in_place)
+      parallel_for(
+          g.groups * packs(), [&](int64_t index, int64_t) { pack_weights(index, packing); },
+          threads);
     const int64_t items = g.images * g.groups * rows.count * columns.count * channels.count;
-    parallel_for(items, [&](int64_t item, int64_t thread) { run_item(item, copies[thread]); }, threads);
+    parallel_for(
+        items, [&](int64_t item, int64_t thread) { run_item(item, copies[thread]); }, threads);
   }
 
  private:
@@ -73,70 +89,59 @@ class Planes {
   int64_t channels_per_item() const {
     const int64_t blocks = g.images * g.groups * rows.count * columns.count;
     const int64_t threads = g.products() < serial_products ? 1 : thread_count();
-    const int64_t parts = threads > 1 ? std::max<int64_t>(1, 4 * threads / blocks) : 1;
-    return round_up(divide_up(g.dst_channels, parts), k.rows);
+    const int64_t parts = threads > 1 ? std::max<int64_t>(1, 2 * threads / blocks) : 1;
+    return round_up(divide_up(g.dst_channels, parts), channel_split.part);
   }
 
-  void pack_weights(int64_t index) const {
-    const T* from = g.weight + index / g.dst_channels * g.weight_group + index % g.dst_channels * g.weight_dst;
-    T* to = packed + index * weight_row;
-    for (int64_t block = 0; block < depth.count; ++block)
-      for (const AxisTap& u : g.row_taps)
-        for (const AxisTap& v : g.column_taps) {
-          const T* at = from + depth.begin(block) * g.weight_src + u.kernel * g.weight_row + v.kernel;
-          const int64_t length = depth.length(block);
-          k.copy_strided(to, at, length, g.weight_src);
-          to += length;
-        }
+  // Whole rows of one tap as they are; a multiple of 4 KB apart they would share one cache set.
+  bool can_use_weights() const {
+    return g.tap_count() == 1 && g.weight_src == 1 &&
+           (g.groups == 1 || g.weight_group == g.dst_channels * g.weight_dst) &&
+           (g.weight_dst * sizeof(T) % 2048 != 0 || g.rows * g.columns < few_pixels);
+  }
+
+  int64_t packs() const { return divide_up(g.dst_channels, rows_per_pack); }
+
+  void pack_weights(int64_t index, T* packing) const {
+    const int64_t group = index / packs(), m0 = index % packs() * rows_per_pack;
+    WeightsArguments<T> w{};
+    w.to = packing + (group * g.dst_channels + m0) * weight_row;
+    w.to_m = weight_row, w.to_k = 1;
+    w.from_m = g.weight_dst, w.from_k = g.weight_src;
+    w.end = g.weight_end, w.taps = kernel.data(), w.tap_count = g.tap_count();
+    w.m_count = std::min(rows_per_pack, g.dst_channels - m0);
+    for (int64_t block = 0; block < depth.count; ++block) {
+      w.k_count = w.to_tap = depth.length(block);
+      w.from =
+          g.weight + group * g.weight_group + m0 * g.weight_dst + depth.begin(block) * g.weight_src;
+      k.pack_weights(w);
+      w.to += w.k_count * w.tap_count;
+    }
   }
 
   void run_item(int64_t item, T* buffer) const {
     Block b;
-    b.m0 = channels.begin(item % channels.count), b.m_count = channels.length(item % channels.count);
+    b.m0 = channels.begin(item % channels.count),
+    b.m_count = channels.length(item % channels.count);
     item /= channels.count;
     b.j0 = columns.begin(item % columns.count), b.columns = columns.length(item % columns.count);
     item /= columns.count;
     b.i0 = rows.begin(item % rows.count), b.rows = rows.length(item % rows.count);
     item /= rows.count;
     b.group = item % g.groups, b.image = item / g.groups;
+    const T* from =
+        g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
     for (int64_t part = 0; part < depth.count; ++part) {
-      const int64_t first = depth.begin(part);
-      copy_block(b, first, depth.length(part), buffer);
+      copy_planes(copy, from + depth.begin(part) * g.src_strides.channel, g.src_strides, g.src_h,
+                  g.src_w, b.i0, b.j0, b.rows, b.columns, depth.length(part), buffer, plane);
       run_block(b, part, buffer);
     }
-  }
-
-  void copy_block(const Block& b, int64_t first, int64_t count, T* buffer) const {
-    const Bands &v = copy.vertical, &h = copy.horizontal;
-    const T* image = g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
-    for (int64_t c = 0; c < count; ++c) {
-      const T* from = image + (first + c) * g.src_strides.channel;
-      T* to = buffer + c * plane;
-      for (int64_t band = 0; band < v.count() * h.count(); ++band) {
-        const int64_t y0 = v.origin[band / h.count()] + v.step * b.i0;
-        const int64_t x0 = h.origin[band % h.count()] + h.step * b.j0;
-        T* line = to + band * copy.picture;
-        for (int64_t e = 0; e < b.rows + v.span; ++e, line += copy.pitch)
-          copy_line(line, from, y0 + e * v.step, x0, b.columns + h.span);
-      }
-    }
-  }
-
-  void copy_line(T* to, const T* plane_from, int64_t y, int64_t x0, int64_t length) const {
-    const int64_t step = copy.horizontal.step;
-    const Inside in(x0, step, y >= 0 && y < g.src_h ? g.src_w : 0, length);
-    std::fill(to, to + in.begin, T{0});
-    if (in.end > in.begin)
-      k.copy_strided(to + in.begin,
-                     plane_from + y * g.src_strides.row + (x0 + in.begin * step) * g.src_strides.column,
-                     in.end - in.begin, step * g.src_strides.column);
-    std::fill(to + in.end, to + length, T{0});
   }
 
   // All tiles of one block, for one part of the source channels.
   void run_block(const Block& b, int64_t part, const T* buffer) const {
     const auto& table = taps[part == depth.count - 1];
-    const Split m(b.m_count, k.rows);
+    const Split m(b.m_count, channel_split.part);
     TileArguments<T> t{};
     t.taps = table.data(), t.tap_count = static_cast<int64_t>(table.size());
     t.depth = depth.length(part);
@@ -146,7 +151,7 @@ class Planes {
     const int64_t length = row_wise ? b.columns : (b.rows - 1) * copy.pitch + b.columns;
     for (int64_t p = 0; p < m.count; ++p) {
       const int64_t channel = b.group * g.dst_channels + b.m0 + m.begin(p);
-      t.a = packed + channel * weight_row + depth.begin(part) * g.tap_count();
+      t.a = weights + channel * weight_row + depth.begin(part) * g.tap_count();
       t.row_start = g.bias && part == 0 ? g.bias + channel : nullptr;
       for (int64_t line = 0; line < lines; ++line)
         for (int64_t q = line * copy.pitch, end = q + length; q < end; q += panel) {
@@ -160,29 +165,36 @@ class Planes {
                 int64_t q_count) const {
     T* dst = g.dst + b.image * g.dst_strides.image + channel * g.dst_strides.channel +
              b.i0 * g.dst_strides.row + b.j0 * g.dst_strides.column;
-    const int vectors = q_count <= k.lanes ? 1 : 2;
-    const auto kernel = k.tile[vectors - 1][m_count - 1];
+    int width = 0;
+    while (q_count > int64_t{k.lanes} << width) ++width;
+    const auto kernel_of_width = k.tile[width][m_count - 1];
     const int64_t i = q / copy.pitch, j = q % copy.pitch;
     const bool dense = b.columns == copy.pitch && b.columns == g.dst_strides.row;
-    if (g.dst_strides.column == 1 && q_count == vectors * k.lanes && (dense || j + q_count <= b.columns)) {
+    if (g.dst_strides.column == 1 && q_count == int64_t{k.lanes} << width &&
+        (dense || j + q_count <= b.columns)) {
       t.c = dst + i * g.dst_strides.row + j, t.c_row = g.dst_strides.channel;
-      kernel(t);
+      kernel_of_width(t);
       return;
     }
-    alignas(64) T result[GemmKernelsOf<T>::most_rows * 2 * 16];
+    alignas(64) T result[32 * 64 / sizeof(T)];
     TileArguments<T> apart = t;
     apart.c = result, apart.c_row = panel, apart.accumulate = false;
-    kernel(apart);
+    kernel_of_width(apart);
     for (int64_t m = 0; m < m_count; ++m)
-      store_apart(b, dst + m * g.dst_strides.channel, result + m * panel, i, j, q_count, t.accumulate);
+      store_apart(b, dst + m * g.dst_strides.channel, result + m * panel, i, j, q_count,
+                  t.accumulate);
   }
 
   // The results that are destinations, line by line.
-  void store_apart(const Block& b, T* dst, const T* from, int64_t i, int64_t j, int64_t count, bool add) const {
+  void store_apart(const Block& b, T* dst, const T* from, int64_t i, int64_t j, int64_t count,
+                   bool add) const {
     for (int64_t left = count; left > 0; ++i, j = 0) {
       T* to = dst + i * g.dst_strides.row;
-      const int64_t in_line = std::min(copy.pitch - j, left), end = std::min(b.columns - j, in_line);
-      if (add)
+      const int64_t in_line = std::min(copy.pitch - j, left),
+                    end = std::min(b.columns - j, in_line);
+      if (g.dst_strides.column == 1 && !add)
+        std::copy(from, from + std::max<int64_t>(end, 0), to + j);
+      else if (add)
         for (int64_t e = 0; e < end; ++e) to[(j + e) * g.dst_strides.column] += from[e];
       else
         for (int64_t e = 0; e < end; ++e) to[(j + e) * g.dst_strides.column] = from[e];
@@ -192,16 +204,19 @@ class Planes {
 
   const Gather<T>& g;
   const GemmKernelsOf<T>& k;
-  const int64_t panel;
+  const Split channel_split;
+  const int64_t panel;  // pixels of a tile
   const Split columns, rows;
   const BlockCopy copy;
   const int64_t plane;
   const Split depth;
   const bool row_wise;
+  const bool weights_in_place;
   const int64_t weight_row;
+  const std::vector<int64_t> kernel;
   const Split channels;
   std::vector<TapOffset> taps[2];  // of a whole part of the source channels, and of the last part
-  T* packed = nullptr;
+  const T* weights = nullptr;
 };
 
 }  // namespace

@@ -15,18 +15,20 @@
 namespace fastconv {
 namespace {
 
-std::vector<AxisTap> phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding) {
+std::vector<AxisTap> phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t dilation,
+                                int64_t padding) {
   std::vector<AxisTap> taps;
   for (int64_t u = 0; u < kernel; ++u) {
     const int64_t distance = phase + padding - u * dilation;
-    if (distance % stride == 0) taps.push_back({distance / stride, u});
+    if (distance % stride == 0)
+      taps.push_back({distance / stride, u});
   }
   return taps;
 }
 
 // Per phase of one axis, its taps; only phases that the picture has.
-std::vector<std::vector<AxisTap>> axis_phases(int64_t size, int64_t kernel, int64_t stride, int64_t dilation,
-                                              int64_t padding) {
+std::vector<std::vector<AxisTap>> axis_phases(int64_t size, int64_t kernel, int64_t stride,
+                                              int64_t dilation, int64_t padding) {
   std::vector<std::vector<AxisTap>> phases;
   for (int64_t phase = 0; phase < std::min(stride, size); ++phase)
     phases.push_back(phase_taps(phase, kernel, stride, dilation, padding));
@@ -54,6 +56,7 @@ Gather<T> transposed(const Problem& problem, const Operands& operands) {
   gather.dst_channels = g.c_in_per_group();
   gather.step_h = gather.step_w = 1;
   gather.weight = static_cast<const T*>(operands.b);
+  gather.weight_end = gather.weight + g.c_out * g.c_in_per_group() * g.kh * g.kw;
   gather.weight_row = g.kw, gather.weight_dst = g.kh * g.kw;
   gather.weight_src = g.c_in_per_group() * gather.weight_dst;
   gather.weight_group = g.c_out_per_group() * gather.weight_src;
@@ -68,16 +71,19 @@ void run(const Problem& problem, const Operands& operands) {
   const auto columns = axis_phases(g.w, g.kw, g.stride_w, g.dil_w, g.pad_left);
   const auto empty = [](const std::vector<AxisTap>& taps) { return taps.empty(); };
   T* out = static_cast<T*>(operands.out);
-  if (std::any_of(rows.begin(), rows.end(), empty) || std::any_of(columns.begin(), columns.end(), empty))
+  if (std::any_of(rows.begin(), rows.end(), empty) ||
+      std::any_of(columns.begin(), columns.end(), empty))
     clear(out, g.n * g.c_in * g.h * g.w);
   Gather<T> gather = transposed<T>(problem, operands);
   for (size_t y = 0; y < rows.size(); ++y)
     for (size_t x = 0; x < columns.size(); ++x) {
-      if (rows[y].empty() || columns[x].empty()) continue;
+      if (rows[y].empty() || columns[x].empty())
+        continue;
       gather.row_taps = rows[y], gather.column_taps = columns[x];
       gather.rows = divide_up(g.h - static_cast<int64_t>(y), g.stride_h);
       gather.columns = divide_up(g.w - static_cast<int64_t>(x), g.stride_w);
-      gather.dst = out + static_cast<int64_t>(y) * strides.row + static_cast<int64_t>(x) * strides.column;
+      gather.dst =
+          out + static_cast<int64_t>(y) * strides.row + static_cast<int64_t>(x) * strides.column;
       run_gather(gather);
     }
 }

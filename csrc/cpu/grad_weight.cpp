@@ -32,17 +32,30 @@ template <class T>
 class GradWeight {
  public:
   GradWeight(const Problem& problem, const Operands& operands)
-      : g(problem.g), k(gemm<T>()), dy(static_cast<const T*>(operands.a)), x(static_cast<const T*>(operands.b)),
-        dw(static_cast<T*>(operands.out)), dy_strides(picture_strides(problem, g.c_out, g.out_h, g.out_w)),
-        x_strides(picture_strides(problem, g.c_in, g.h, g.w)), x_is_vector(x_on_vector_side()),
+      : g(problem.g),
+        k(gemm<T>()),
+        dy(static_cast<const T*>(operands.a)),
+        x(static_cast<const T*>(operands.b)),
+        dw(static_cast<T*>(operands.out)),
+        dy_strides(picture_strides(problem, g.c_out, g.out_h, g.out_w)),
+        x_strides(picture_strides(problem, g.c_in, g.h, g.w)),
+        x_is_vector(x_on_vector_side()),
         m_total(x_is_vector ? g.c_out_per_group() : g.c_in_per_group()),
-        n_total(x_is_vector ? g.c_in_per_group() : g.c_out_per_group()), n_row(round_up(n_total, k.lanes)),
-        threads(products() < serial_products ? 1 : thread_count()), columns(g.out_w, pixels()),
+        n_total(x_is_vector ? g.c_in_per_group() : g.c_out_per_group()),
+        n_row(round_up(n_total, k.lanes)),
+        threads(products() < serial_products ? 1 : thread_count()),
+        columns(g.out_w, pixels()),
         rows(g.out_h, std::max<int64_t>(pixels() / columns.part, 1)),
+        merged(merges_columns()),
+        x_step(merged > 1 ? g.stride_w : 1),
         copy(Bands(forward_taps(g.kh, g.dil_h, g.pad_top), g.stride_h, rows.part),
-             Bands(forward_taps(g.kw, g.dil_w, g.pad_left), g.stride_w, columns.part), rows.part, columns.part),
-        slices(blocks(), divide_up(blocks(), slice_count())), m_chunks(m_total, m_chunk(), k.rows),
-        n_chunks(n_total, most_channels, k.lanes), m_pixel(round_up(m_chunks.part, k.lanes)),
+             Bands(forward_taps(g.kw, g.dil_w, g.pad_left), g.stride_w / x_step,
+                   x_columns(columns.part)),
+             rows.part, x_columns(columns.part)),
+        slices(blocks(), divide_up(blocks(), slice_count())),
+        m_chunks(m_total, m_chunk(), k.rows),
+        n_chunks(n_total, most_channels, k.lanes),
+        m_pixel(merged > 1 ? m_total : round_up(m_chunks.part, k.lanes)),
         n_pixel(round_up(n_chunks.part, k.lanes)) {}
 
   void run() {
@@ -59,7 +72,9 @@ class GradWeight {
     }
     make_lines();
     const int64_t items = slices.count * g.groups * m_chunks.count * n_chunks.count;
-    parallel_for(items, [&](int64_t item, int64_t t) { run_item(item, dy_copies[t], x_copies[t]); }, threads);
+    parallel_for(
+        items, [&](int64_t item, int64_t t) { run_item(item, dy_copies[t], x_copies[t]); },
+        threads);
     parallel_for(g.c_out, [&](int64_t o, int64_t) { write_channel(o); }, threads);
   }
 
@@ -75,8 +90,16 @@ class GradWeight {
     const int64_t c = g.c_in_per_group(), o = g.c_out_per_group();
     return round_up(c, k.lanes) * o <= round_up(o, k.lanes) * c;
   }
+  // Few channels of x on the side of rows: the taps of one kernel row, side by side in memory, are
+  // rows of the same tile (7 x 3 channels make 21 rows where each tap alone would have 3).
+  int64_t merges_columns() const {
+    return !x_is_vector && m_total < k.rows && g.dil_w == 1 ? g.kw : 1;
+  }
+  // The columns of x that as many of dy take in the copy, which then holds every column.
+  int64_t x_columns(int64_t count) const { return (count - 1) * x_step + 1; }
   double products() const {
-    return static_cast<double>(g.n * g.out_h * g.out_w) * g.c_out * g.c_in_per_group() * (g.kh * g.kw);
+    return static_cast<double>(g.n * g.out_h * g.out_w) * g.c_out * g.c_in_per_group() *
+           (g.kh * g.kw);
   }
   int64_t pixels() const {
     const int64_t channels = std::min(m_total, most_channels) + std::min(n_total, most_channels);
@@ -91,7 +114,8 @@ class GradWeight {
   }
   // Smaller chunks where slices and groups alone leave threads without work.
   int64_t m_chunk() const {
-    const int64_t wanted = threads > 1 ? divide_up(4 * threads, slices.count * g.groups) : 1;
+    const int64_t wanted =
+        threads > 1 && merged == 1 ? divide_up(4 * threads, slices.count * g.groups) : 1;
     return std::min(most_channels, divide_up(m_total, wanted));
   }
 
@@ -99,26 +123,31 @@ class GradWeight {
   void make_lines() {
     for (int64_t i = 0; i < rows.part; ++i) {
       const int64_t in_dy = i * columns.part, in_x = i * copy.pitch;
-      lines.push_back({(x_is_vector ? in_dy : in_x) * m_pixel, (x_is_vector ? in_x : in_dy) * n_pixel});
+      lines.push_back(
+          {(x_is_vector ? in_dy : in_x) * m_pixel, (x_is_vector ? in_x : in_dy) * n_pixel});
     }
   }
 
   void run_item(int64_t item, T* dy_copy, T* x_copy) const {
     Chunk chunk;
-    chunk.n0 = n_chunks.begin(item % n_chunks.count), chunk.n_count = n_chunks.length(item % n_chunks.count);
+    chunk.n0 = n_chunks.begin(item % n_chunks.count),
+    chunk.n_count = n_chunks.length(item % n_chunks.count);
     item /= n_chunks.count;
-    chunk.m0 = m_chunks.begin(item % m_chunks.count), chunk.m_count = m_chunks.length(item % m_chunks.count);
+    chunk.m0 = m_chunks.begin(item % m_chunks.count),
+    chunk.m_count = m_chunks.length(item % m_chunks.count);
     item /= m_chunks.count;
     chunk.group = item % g.groups, chunk.slice = item / g.groups;
     const int64_t first = slices.begin(chunk.slice), count = slices.length(chunk.slice);
     for (int64_t index = first; index < first + count; ++index) {
       Block b;
-      b.j0 = columns.begin(index % columns.count), b.columns = columns.length(index % columns.count);
+      b.j0 = columns.begin(index % columns.count),
+      b.columns = columns.length(index % columns.count);
       const int64_t rest = index / columns.count;
       b.i0 = rows.begin(rest % rows.count), b.rows = rows.length(rest % rows.count);
       b.image = rest / rows.count;
       copy_block(chunk, b, dy_copy, x_copy);
-      add_block(chunk, b, x_is_vector ? dy_copy : x_copy, x_is_vector ? x_copy : dy_copy, index > first);
+      add_block(chunk, b, x_is_vector ? dy_copy : x_copy, x_is_vector ? x_copy : dy_copy,
+                index > first);
     }
   }
 
@@ -127,23 +156,30 @@ class GradWeight {
     const int64_t c0 = chunk.group * g.c_in_per_group() + (x_is_vector ? chunk.n0 : chunk.m0);
     const int64_t o_count = x_is_vector ? chunk.m_count : chunk.n_count;
     const int64_t c_count = x_is_vector ? chunk.n_count : chunk.m_count;
-    const int64_t dy_pixel = x_is_vector ? m_pixel : n_pixel, x_pixel = x_is_vector ? n_pixel : m_pixel;
-    const T* from = dy + b.image * dy_strides.image + o0 * dy_strides.channel + b.j0 * dy_strides.column;
+    const int64_t dy_pixel = x_is_vector ? m_pixel : n_pixel,
+                  x_pixel = x_is_vector ? n_pixel : m_pixel;
+    const T* from =
+        dy + b.image * dy_strides.image + o0 * dy_strides.channel + b.j0 * dy_strides.column;
     for (int64_t i = 0; i < b.rows; ++i)
-      k.copy_matrix(dy_copy + i * columns.part * dy_pixel, dy_pixel, from + (b.i0 + i) * dy_strides.row,
-                    dy_strides.column, dy_strides.channel, b.columns, o_count);
-    copy_pixels(copy, x + b.image * x_strides.image + c0 * x_strides.channel, x_strides, g.h, g.w, b.i0, b.j0,
-                b.rows, b.columns, c_count, x_copy, x_pixel);
+      k.copy_matrix(dy_copy + i * columns.part * dy_pixel, dy_pixel,
+                    from + (b.i0 + i) * dy_strides.row, dy_strides.column, dy_strides.channel,
+                    b.columns, o_count);
+    copy_pixels(copy, x + b.image * x_strides.image + c0 * x_strides.channel, x_strides, g.h, g.w,
+                b.i0, b.j0 * x_step, b.rows, x_columns(b.columns), c_count, x_copy, x_pixel);
   }
 
-  void add_block(const Chunk& chunk, const Block& b, const T* a, const T* vectors, bool accumulate) const {
+  void add_block(const Chunk& chunk, const Block& b, const T* a, const T* vectors,
+                 bool accumulate) const {
     const bool dense = copy.pitch == b.columns && columns.part == b.columns;
     TileArguments<T> t{};
-    t.taps = lines.data(), t.tap_count = dense ? 1 : b.rows, t.depth = dense ? b.rows * b.columns : b.columns;
-    t.a_row = 1, t.a_step = m_pixel, t.b_step = n_pixel, t.c_row = n_row, t.accumulate = accumulate;
-    const Split m(chunk.m_count, k.rows);
-    for (int64_t tap = 0; tap < g.kh * g.kw; ++tap) {
-      const int64_t at = copy.tap_at(static_cast<size_t>(tap / g.kw), static_cast<size_t>(tap % g.kw));
+    t.taps = lines.data(), t.tap_count = dense ? 1 : b.rows,
+    t.depth = dense ? b.rows * b.columns : b.columns;
+    t.a_row = 1, t.a_step = x_step * m_pixel, t.b_step = n_pixel, t.c_row = n_row,
+    t.accumulate = accumulate;
+    const Split m(chunk.m_count * merged, k.rows);
+    for (int64_t tap = 0; tap < g.kh * g.kw; tap += merged) {
+      const int64_t at =
+          copy.tap_at(static_cast<size_t>(tap / g.kw), static_cast<size_t>(tap % g.kw));
       const T* rows_from = a + (x_is_vector ? 0 : at * m_pixel);
       const T* columns_from = vectors + (x_is_vector ? at * n_pixel : 0);
       T* to = sums + (chunk.slice * g.groups + chunk.group) * group_sums() + tap * m_total * n_row;
@@ -163,7 +199,8 @@ class GradWeight {
     const int64_t step = x_is_vector ? 1 : n_row;
     T* to = dw + o * count * taps;
     for (int64_t slice = 0; slice < slices.count; ++slice) {
-      const T* from = sums + (slice * g.groups + group) * group_sums() + line * (x_is_vector ? n_row : 1);
+      const T* from =
+          sums + (slice * g.groups + group) * group_sums() + line * (x_is_vector ? n_row : 1);
       for (int64_t tap = 0; tap < taps; ++tap, from += m_total * n_row)
         for (int64_t c = 0; c < count; ++c) {
           T& sum = to[c * taps + tap];
@@ -181,6 +218,8 @@ class GradWeight {
   const int64_t m_total, n_total, n_row;
   const int64_t threads;
   const Split columns, rows;
+  const int64_t merged;  // kernel columns in one tile
+  const int64_t x_step;  // pixels of the copy of x from one destination to the next
   const BlockCopy copy;
   const Split slices, m_chunks, n_chunks;
   const int64_t m_pixel, n_pixel;  // pitch of a pixel in the copies

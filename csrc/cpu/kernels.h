@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "decisions.h"
+#include "depthwise_kernels.h"
 #include "picture.h"
 
 namespace fastconv {
@@ -32,18 +33,44 @@ struct TileArguments {
   bool accumulate;        // add to c instead of starting afresh
 };
 
+// Lines of a picture, copied with zeros around them:
+//   to[e * to_line + i] = from[(e - first) * from_line + (i - begin) * from_step]
+// for lines first <= e < last and begin <= i < end; 0 for the other e < lines, i < length.
+template <class T>
+struct LinesArguments {
+  T* to;
+  int64_t to_line, lines, length;
+  const T* from;
+  int64_t from_line, from_step;
+  int64_t first, last, begin, end;
+};
+
+// to[m * to_m + t * to_tap + k * to_k] = from[m * from_m + k * from_k + taps[t]]
+template <class T>
+struct WeightsArguments {
+  T* to;
+  int64_t to_m, to_tap, to_k;
+  const T* from;
+  int64_t from_m, from_k;
+  const T* end;  // of the whole weight; nothing is read from there on
+  const int64_t* taps;
+  int64_t m_count, tap_count, k_count;
+};
+
 template <class T>
 struct GemmKernelsOf {
-  static constexpr int most_rows = 14;
+  static constexpr int most_rows = 14, most_vectors = 8;
   int lanes;  // elements of one vector
   int rows;   // of the largest tile; every smaller count has its kernel too
-  // tile[v][m]: m + 1 rows, v + 1 vectors of columns.
-  void (*tile[2][most_rows])(const TileArguments<T>&);
-  // to[i] = from[i * stride]
-  void (*copy_strided)(T* to, const T* from, int64_t count, int64_t stride);
+  // widths[m]: log2 of the most vectors that a tile of m + 1 rows can have; at least 2 of them.
+  int widths[most_rows];
+  // tile[w][m]: m + 1 rows, 2^w vectors of columns, w <= widths[m].
+  void (*tile[4][most_rows])(const TileArguments<T>&);
+  void (*copy_lines)(const LinesArguments<T>&);
   // to[i * to_row + j] = from[i * from_row + j * from_column]
   void (*copy_matrix)(T* to, int64_t to_row, const T* from, int64_t from_row, int64_t from_column,
                       int64_t rows, int64_t columns);
+  void (*pack_weights)(const WeightsArguments<T>&);
 };
 
 struct GemmKernels {
@@ -114,6 +141,7 @@ struct WinogradGradWeight {
 struct Kernels {
   const char* name;
   const GemmKernels* gemm;
+  const DepthwiseKernels* depthwise;
   const PictureKernels* picture;
   const WinogradGemm* winograd;
   const WinogradTransforms* winograd_f4;

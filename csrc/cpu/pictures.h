@@ -6,7 +6,8 @@
 namespace fastconv {
 
 inline Strides picture_strides(const Problem& problem, int64_t channels, int64_t h, int64_t w) {
-  if (problem.channels_last) return {channels * h * w, 1, w * channels, channels};
+  if (problem.channels_last)
+    return {channels * h * w, 1, w * channels, channels};
   return {channels * h * w, h * w, w, 1};
 }
 

@@ -58,4 +58,55 @@ inline Vec<T> broadcast(T value) {
   return value - Vec<T>{};  // x - 0 is x to the compiler, 0 + x is not: it would keep the addition
 }
 
+// Indices<0, 1, ..., N - 1>, as std::make_index_sequence has it.
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct CountTo : CountTo<N - 1, N - 1, I...> {};
+template <int... I>
+struct CountTo<0, I...> {
+  typedef Indices<I...> type;
+};
+
+#if defined(__GNUC__) && __has_builtin(__builtin_shufflevector)
+#define FASTCONV_SHUFFLES 1
+
+// a0 b0 a1 b1 ... of the lower (Half = 0) or upper halves.
+template <class T, int Half, int... I>
+inline Vec<T> interleave(Vec<T> a, Vec<T> b, Indices<I...>) {
+  constexpr int n = lanes<T>;
+  return __builtin_shufflevector(a, b, (Half * n / 2 + I / 2 + I % 2 * n)...);
+}
+
+// A square of lanes x lanes, in place: log2(lanes) perfect shuffles of its rows.
+template <class T>
+inline void transpose(Vec<T> (&rows)[lanes<T>]) {
+  constexpr int n = lanes<T>;
+  const typename CountTo<n>::type all{};
+#pragma GCC unroll 4
+  for (int stage = 1; stage < n; stage *= 2) {
+    Vec<T> next[n];
+#pragma GCC unroll 16
+    for (int i = 0; i < n / 2; ++i) {
+      next[2 * i] = interleave<T, 0>(rows[i], rows[i + n / 2], all);
+      next[2 * i + 1] = interleave<T, 1>(rows[i], rows[i + n / 2], all);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) rows[i] = next[i];
+  }
+}
+#else
+
+template <class T>
+inline void transpose(Vec<T> (&rows)[lanes<T>]) {
+  if constexpr (lanes<T> > 1)
+    for (int i = 0; i < lanes<T>; ++i)
+      for (int j = 0; j < i; ++j) {
+        const T kept = rows[i][j];
+        rows[i][j] = rows[j][i];
+        rows[j][i] = kept;
+      }
+}
+#endif
+
 }  // namespace fastconv::FASTCONV_ISA

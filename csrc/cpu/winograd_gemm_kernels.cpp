@@ -64,8 +64,8 @@ constexpr Ukrs<Ahead> make_ukrs(Indices<I...>) {
   return {{nullptr, ukr_rows_x_panel<I + 1, Ahead>...}};
 }
 
-constexpr Ukrs<false> resident = make_ukrs<false>(IndicesTo<max_rows>::type{});
-constexpr Ukrs<true> fetching = make_ukrs<true>(IndicesTo<max_rows>::type{});
+constexpr Ukrs<false> resident = make_ukrs<false>(CountTo<max_rows>::type{});
+constexpr Ukrs<true> fetching = make_ukrs<true>(CountTo<max_rows>::type{});
 
 // The rows are split evenly, so that no group is left with one or two.
 void multiply(const WinogradProduct& p) {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .._torchvision import import_torchvision
-from ..decoding import from_path, from_pil
+from ..decoding import from_path
 from ..errors import ConfigError, PictureError
 from ..images import resize
 from .options import TrainOptions
@@ -106,16 +106,20 @@ def _cifar100(options: TrainOptions, side: int) -> Pictures:
 
 
 def _caltech101(options: TrainOptions, side: int) -> Pictures:
-    """Caltech101: about 9,000 photographs in 101 classes, some grey."""
+    """Caltech101: about 9,000 photographs in 101 classes, some grey.
+
+    torchvision finds the files; it would read them with scipy, for annotations not asked for.
+    """
     dataset = _opened("Caltech101", options, download=options.download)
-    items: Iterable[tuple[Any, int]] = (dataset[i] for i in range(len(dataset)))
-    images, targets = [], []
-    for image, label in items:
-        images.append(_shrunk(from_pil(image).rgb, side))
-        targets.append(label)
-    classes = list(dataset.categories)
-    names = [f"{classes[t]}-{i}" for i, t in enumerate(targets)]
-    return Pictures(torch.stack(images), torch.tensor(targets), classes, names, "Caltech101")
+    classes, targets = list(dataset.categories), list(dataset.y)
+    home = Path(dataset.root) / "101_ObjectCategories"
+    paths = [
+        home / classes[label] / f"image_{number:04}.jpg"
+        for label, number in zip(targets, dataset.index, strict=True)
+    ]
+    images = torch.stack([_shrunk(from_path(path).rgb, side) for path in paths])
+    names = [f"{path.parent.name}-{path.stem}" for path in paths]
+    return Pictures(images, torch.tensor(targets), classes, names, "Caltech101")
 
 
 def _opened(name: str, options: TrainOptions, **arguments: Any) -> Any:

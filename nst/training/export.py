@@ -11,14 +11,16 @@ which changes nothing behind it.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..networks import IMAGENET_MEAN, IMAGENET_STD, Normalize, State, state_digest
+from ..config import StyleConfig
+from ..networks import IMAGENET_MEAN, IMAGENET_STD, Normalize, State, kind_of, state_digest
 from ..outputs.atomic import atomic_path
 from .model import Classifier
 
@@ -34,12 +36,13 @@ EPS = 1e-5  # batch norm's
 
 def export(training: Training, path: Path) -> None:
     """Write the network of a run to `path` (.safetensors, float16), with a digest."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {key: tensor.half().contiguous() for key, tensor in exported_state(training).items()}
     metadata = {"sha256": state_digest(state)} | about(training)
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata=metadata)
+        # not save_file, whose files only their owner may read
+        temporary.write_bytes(save(state, metadata=metadata))
 
 
 def exported_state(training: Training) -> State:
@@ -89,6 +92,18 @@ def _in_parts(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.cat([F.conv2d(part, weight, bias, padding=1).relu() for part in x.split(20)])
 
 
+def settings() -> dict[str, Any]:
+    """How such a network is best read: the built-in network's row."""
+    row = kind_of("builtin")
+    return {
+        "content_layers": list(row.content_layers),
+        "style_layers": list(row.style_layers),
+        "style_layer_weights": list(row.style_layer_weights),
+        "pooling": row.pooling,
+        "content_weight": StyleConfig().content_weight,
+    }
+
+
 def about(training: Training) -> dict[str, str]:
     """What the file says of itself."""
     options, rows = training.options, training.progress.rows
@@ -102,6 +117,8 @@ def about(training: Training) -> dict[str, str]:
         "epochs": str(options.epochs),
         "image_size": str(options.image_size),
     }
+    if options.arch == "vgg19":
+        said["settings"] = json.dumps(settings())
     if rows:
         said |= {key: f"{rows[-1][key]:.4f}" for key in ("loss", "test_loss", "top1", "top5")}
     return said

@@ -29,19 +29,6 @@ GROWN_AT = 2 / 3  # of the way: from here on the crops have their full size
 Row = dict[str, float]
 
 
-class Watcher:
-    """Told how training goes; this one does nothing."""
-
-    def note(self, text: str) -> None:
-        """A remark in words."""
-
-    def step(self, row: Row) -> None:
-        """A step is done: step, steps, epoch, size, loss, learning_rate, seconds."""
-
-    def evaluated(self, row: Row) -> None:
-        """An evaluation is done: epoch, loss, test_loss, top1, top5."""
-
-
 @dataclass
 class Progress:
     """How far a run is, and what was seen on the way."""

@@ -54,6 +54,7 @@ def test_conv2d_takes_what_torch_takes_in_the_same_order() -> None:
         "dilation": 1,
         "groups": 1,
         "backend": None,
+        "algo": None,
     }
     assert {name: p.default for name, p in parameters.items()} == expected
     assert list(parameters) == list(expected)

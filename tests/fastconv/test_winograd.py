@@ -220,3 +220,24 @@ def test_every_instruction_set_agrees(isa: str) -> None:
     environment = {**os.environ, "FASTCONV_ISA": isa}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+@pytest.mark.parametrize("algo", ["direct", "f4", "f6"])
+def test_an_algorithm_may_be_named_in_the_call_and_gradients_keep_it(algo: str) -> None:
+    x = torch.randn(1, 16, 24, 24, requires_grad=True)
+    w = torch.randn(16, 16, 3, 3)
+    y = fastconv.conv2d(x, w, padding=1, backend="native", algo=algo)
+    (named,) = torch.autograd.grad(y.sum(), x)
+    with fastconv.use_algorithm(algo):
+        z = fastconv.conv2d(x, w, padding=1, backend="native")
+    (in_force,) = torch.autograd.grad(z.sum(), x)
+    assert torch.equal(y, z)
+    assert torch.equal(named, in_force)
+
+
+def test_an_algorithm_for_another_backend_is_refused() -> None:
+    x, w = torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
+    with pytest.raises(fastconv.UnsupportedError, match="native"):
+        fastconv.conv2d(x, w, backend="naive", algo="f4")
+    with pytest.raises(fastconv.ArgumentError, match="did you mean 'f4'"):
+        fastconv.conv2d(x, w, backend="native", algo="f44")

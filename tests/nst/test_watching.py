@@ -14,6 +14,7 @@ import nst
 from nst.checkpoint import load
 from nst.errors import OutputError
 from nst.keeping import checkpoint_path
+from nst.outputs import read_settings
 from nst.progress import Bar, Lines, Observer, Observers, losses_in_words, seconds_in_words
 
 SMALL: dict[str, Any] = {
@@ -44,6 +45,7 @@ def test_lines_tell_the_first_and_last_step_of_each_scale() -> None:
         "7/7",
     ]
     assert "loss" in lines[-1]
+    assert "s/it" not in lines[0], "of one iteration no pace is known"
     assert "s/it" in lines[-1]
 
 
@@ -143,3 +145,23 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing(
             CONTENT, STYLE, checkpoint=tmp_path / "run.ckpt", checkpoint_minutes=0.0, **SMALL
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_for_an_animation_are_cleared_up_when_the_run_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def fail(step: nst.Step) -> None:
+        assert len(list(tmp_path.iterdir())) == 1
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        nst.stylize(CONTENT, STYLE, animate=tmp_path / "run.gif", callback=fail, **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_can_be_saved_with_its_settings(tmp_path: Path) -> None:
+    result = watched(Observer())
+    result.save(tmp_path / "out.webp")
+    assert read_settings(tmp_path / "out.webp")["config"]["size"] == 24

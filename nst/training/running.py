@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from . import checkpoints
 from .curves import Board, write_curves
 from .datasets import Pictures, load
 from .export import export
-from .loop import Row, Training, Watcher
+from .loop import Row, Training
 from .options import TrainOptions
+from .watching import Watcher
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,22 @@ def train(
     """Train, keep checkpoints, evaluate, and write the network; Ctrl-C keeps what is there."""
     watcher = watcher or Watcher()
     check_folder(options.output)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    pictures = pictures or load(options, watcher.note)
+    with _threads(options.threads):
+        return _train(options, watcher, pictures or load(options, watcher.note))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads for torch (0: as it is), and as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(options: TrainOptions, watcher: Watcher, pictures: Pictures) -> Trained:
     training = Training(options, pictures)
     if options.resume:
         checkpoints.restore(training)
@@ -47,6 +63,8 @@ def train(
     except KeyboardInterrupt:
         checkpoints.save(training)
         return _trained(training, None)
+    finally:
+        watcher.close()
     checkpoints.save(training)
     export(training, options.output)
     return _trained(training, options.output)

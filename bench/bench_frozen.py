@@ -1,0 +1,59 @@
+"""The frozen stack: VGG19 up to conv5_1 with ReLU and pools, forward and backward to the picture.
+
+What a step of style transfer costs.  torch runs the same layers as an nn.Sequential, on plain and
+on channels_last tensors, as shipped and with a warm allocator; the weights are random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import contenders
+from torch import Tensor, nn
+
+from fastconv import freeze
+from fastconv.benchmark import Contender
+
+WIDTHS = (64, 64, "pool", 128, 128, "pool", *[256] * 4, "pool", *[512] * 4, "pool", 512)
+
+
+def vgg19_to_conv5_1() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    c_in = 3
+    for width in WIDTHS:
+        if width == "pool":
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layers += [nn.Conv2d(c_in, width, 3, padding=1), nn.ReLU()]
+        nn.init.kaiming_normal_(layers[-2].weight)
+        c_in = width
+    return nn.Sequential(*layers).requires_grad_(False)
+
+
+def step(size: int, contender: Contender) -> Callable[[], Tensor]:
+    """One forward pass and the gradient of the last output's sum to the picture."""
+    model = vgg19_to_conv5_1()
+    layout = torch.channels_last if contender.channels_last else torch.contiguous_format
+    if contender.backend == "torch":
+        network = model.to(memory_format=layout)
+    else:
+        frozen = freeze(model, [len(model) - 1], backend=contender.backend)
+
+        def network(x: Tensor) -> Tensor:
+            return frozen(x)[0]
+
+    x = torch.rand(1, 3, size, size).to(memory_format=layout).requires_grad_()
+    return lambda: torch.autograd.grad(network(x).sum(), x)[0]
+
+
+@pytest.mark.parametrize("contender", contenders(), ids=lambda c: c.label)
+@pytest.mark.parametrize("size", [256, 512, 1024])
+def bench_frozen_stack(size, contender, benchmark, time_side_by_side) -> None:
+    benchmark.group = f"VGG19 to conv5_1 @{size}"
+    benchmark.extra_info.update(
+        table="VGG19 conv1_1 to conv5_1, frozen", row=f"{size} px", column="forward + backward"
+    )
+    time_side_by_side(contender, lambda: step(size, contender))

@@ -1,0 +1,412 @@
+"""Training: datasets in their true formats, views, the loop, resume, and the exported file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+import nst
+from nst._torchvision import import_torchvision
+from nst.cli import main
+from nst.errors import CheckpointError, ConfigError, WeightsError
+from nst.networks import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from nst.training import TrainOptions, Watcher, train
+from nst.training.augment import MILD, STRONG, Dice, Strength, middle, views
+from nst.training.datasets import Pictures, load
+from nst.training.export import QUIETEST, exported_state
+from nst.training.loop import Training, worst_classes
+from nst.training.objectives import exemplar, labels
+
+
+def pattern(number: int, side: int = 48) -> Image.Image:
+    """Stripes of an angle and a colour of their own, easy to tell from another number's."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    wave = 0.5 + 0.5 * np.sin(
+        2 * math.pi * (3 + number) * (x * (number % 2) + y * (1 - number % 2))
+    )
+    colour = np.random.default_rng(number).uniform(60, 255, 3)
+    return Image.fromarray((wave[..., None] * colour).astype(np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(6):
+        (tmp_path / "plain").mkdir(exist_ok=True)
+        pattern(i).save(tmp_path / "plain" / f"p{i}.png")
+    return tmp_path / "plain"
+
+
+def options(folder: Path, **changes: object) -> TrainOptions:
+    """A run of seconds: 4 to 32 channels, crops of 24 pixels."""
+    values: dict[str, object] = {
+        "data": str(folder), "output": folder.parent / "net.safetensors", "width": 0.0625,
+        "image_size": 24, "first_size": 16, "epochs": 4, "batch_size": 3, "evaluate_every": 2,
+        "precision": "float32", "threads": 1,
+    }  # fmt: skip
+    return TrainOptions(**(values | changes))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- datasets
+
+
+def test_pictures_in_a_folder_are_one_class_each_named_by_their_files(folder: Path) -> None:
+    pictures = load(options(folder))
+    assert pictures.names == [f"p{i}" for i in range(6)]
+    assert pictures.images.shape == (6, 3, 48, 48)
+    assert pictures.images.dtype == torch.uint8
+    assert exemplar(pictures, options(folder)).targets.tolist() == list(range(6))
+
+
+def test_sub_folders_are_classes_and_a_class_of_one_picture_is_learnt_not_evaluated(
+    tmp_path: Path,
+) -> None:
+    for name, count in (("many", 5), ("one", 1)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(count):
+            pattern(i).save(tmp_path / "data" / name / f"{i}.jpg")
+    pictures = load(options(tmp_path / "data"))
+    task = labels(pictures, options(tmp_path / "data", held_out=0.4))
+    assert task.classes == ["many", "one"]
+    assert len(task.test) == 2
+    assert set(task.targets[task.test].tolist()) == {0}
+    assert sorted([*task.train.tolist(), *task.test.tolist()]) == list(range(6))
+
+
+def test_grey_cmyk_palette_and_alpha_pictures_become_rgb(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for mode, suffix in (("L", "jpg"), ("CMYK", "jpg"), ("P", "gif"), ("RGBA", "png")):
+        pattern(3).convert(mode).save(tmp_path / "data" / f"{mode}.{suffix}")
+    pictures = load(options(tmp_path / "data"))
+    grey = pictures.images[pictures.names.index("L")].int()
+    assert pictures.images.shape == (4, 3, 48, 48)
+    assert (grey[0] - grey[1]).abs().max() <= 1
+    assert (grey[0] - grey[2]).abs().max() <= 1
+
+
+def test_damaged_pictures_are_left_out_and_told_of(folder: Path) -> None:
+    (folder / "a.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (folder / "b.png").write_bytes((folder / "p0.png").read_bytes()[:60])
+    (folder / "empty.png").touch()
+    told: list[str] = []
+    pictures = load(options(folder), told.append)
+    assert pictures.names == [f"p{i}" for i in range(6)]
+    assert told[0].startswith("3 of 9 pictures left out; the first: ")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, "found 0 files"),
+        ({"a.jpg": b"nothing"}, "found 1 files of such names, and none that can be read"),
+        ({"notes.txt": b"text"}, "found 0 files"),
+    ],
+)
+def test_a_folder_without_pictures_is_the_users_mistake(
+    tmp_path: Path, files: dict[str, bytes], expected: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    for name, content in files.items():
+        (tmp_path / "data" / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=expected):
+        load(options(tmp_path / "data"))
+
+
+def test_data_that_is_neither_a_dataset_nor_a_folder_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cifar100, caltech101 or a folder"):
+        load(options(tmp_path / "nowhere"))
+
+
+def cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """CIFAR-100's three pickles with 7 + 3 pictures in 100 classes; returns the rows."""
+    home = root / "cifar-100-python"
+    home.mkdir(parents=True)
+    rows = np.random.default_rng(0).integers(0, 256, (10, 3072), np.uint8)
+    names = [f"class{i}" for i in range(100)]
+    content = {
+        "train": {"data": rows[:7], "fine_labels": [0, 1, 2, 3, 4, 5, 99]},
+        "test": {"data": rows[7:], "fine_labels": [1, 2, 99]},
+        "meta": {"fine_label_names": names},
+    }
+    sums = {}
+    for name, value in content.items():
+        data = pickle.dumps(value)
+        (home / name).write_bytes(data)
+        sums[name] = hashlib.md5(data).hexdigest()
+    dataset = import_torchvision("torchvision.datasets").CIFAR100
+    monkeypatch.setattr(dataset, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(dataset, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(dataset, "meta", dataset.meta | {"md5": sums["meta"]})
+    return rows
+
+
+def test_cifar100_is_read_with_its_own_test_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = cifar100(tmp_path, monkeypatch)
+    chosen = TrainOptions("cifar100", data_root=tmp_path, objective="labels")
+    pictures = load(chosen)
+    assert pictures.images.shape == (10, 3, 32, 32)
+    assert torch.equal(pictures.images[8].flatten(), torch.from_numpy(rows[8]))
+    assert pictures.labels.tolist() == [0, 1, 2, 3, 4, 5, 99, 1, 2, 99]
+    assert len(pictures.classes) == 100
+    task = labels(pictures, chosen)
+    assert task.test.tolist() == [7, 8, 9]
+    assert task.train.tolist() == list(range(7))
+
+
+def test_cifar100_that_is_damaged_or_missing_is_the_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cifar100(tmp_path, monkeypatch)
+    (tmp_path / "cifar-100-python" / "train").write_bytes(b"other")
+    for root in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ConfigError, match=r"CIFAR100 cannot be read .* --download"):
+            load(TrainOptions("cifar100", data_root=root))
+
+
+def test_caltech101_is_read_with_its_grey_pictures(tmp_path: Path) -> None:
+    home = tmp_path / "caltech101" / "101_ObjectCategories"
+    for name, count, mode in (("accordion", 2, "RGB"), ("BACKGROUND_Google", 1, "RGB"),
+                              ("yin_yang", 3, "L")):  # fmt: skip
+        (home / name).mkdir(parents=True)
+        for i in range(1, count + 1):
+            pattern(i).convert(mode).save(home / name / f"image_{i:04}.jpg")
+    (tmp_path / "caltech101" / "Annotations").mkdir()
+    pictures = load(TrainOptions("caltech101", data_root=tmp_path, image_size=16))
+    assert pictures.images.shape == (5, 3, 32, 32)
+    assert pictures.classes == ["accordion", "yin_yang"]
+    assert pictures.labels.tolist() == [0, 0, 1, 1, 1]
+
+
+# ---------------------------------------------------------------- views and objectives
+
+
+@pytest.mark.parametrize("strength", [STRONG, MILD])
+def test_views_are_pictures_that_follow_from_the_seed(strength: Strength) -> None:
+    images = torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8)
+    first = views(images, 24, strength, Dice(5))
+    assert first.shape == (9, 3, 24, 24)
+    assert 0 <= first.min() <= first.max() <= 1
+    assert torch.equal(first, views(images, 24, strength, Dice(5)))
+    assert not torch.equal(first, views(images, 24, strength, Dice(6)))
+
+
+def test_a_view_without_any_change_is_the_picture_itself() -> None:
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    nothing = Strength(1, 1, 0, 0, 0, 0, 0, 0, 0, mirror=False)
+    assert torch.allclose(views(images, 32, nothing, Dice(0)), images / 255, atol=2e-3)
+    assert torch.allclose(middle(images, 32), images / 255)
+
+
+def test_labels_needs_two_classes_and_exemplar_two_pictures(folder: Path) -> None:
+    pictures = load(options(folder))
+    with pytest.raises(ConfigError, match="--objective exemplar"):
+        labels(pictures, options(folder))
+    one = Pictures(pictures.images[:1], pictures.labels[:1], ["a"], ["a"], "one picture")
+    with pytest.raises(ConfigError, match="2 pictures or more, got 1"):
+        exemplar(one, options(folder))
+
+
+def test_the_worst_classes_are_told_with_what_they_are_taken_for() -> None:
+    guessed, targets = torch.tensor([0, 0, 2, 2, 2, 2]), torch.tensor([0, 0, 1, 1, 2, 1])
+    (row,) = worst_classes(guessed, targets, ["cat", "dog", "wolf"])
+    assert row == {"class": "dog", "right": 0.0, "taken_for": "wolf", "pictures": 3}
+
+
+# ---------------------------------------------------------------- the loop
+
+
+class Recorder(Watcher):
+    """Keeps all that it is told; may interrupt like Ctrl-C."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.losses: list[float] = []
+        self.evaluations: list[dict[str, float]] = []
+        self.stop_at = stop_at
+
+    def step(self, row: dict[str, float]) -> None:
+        self.losses.append(row["loss"])
+        if len(self.losses) == self.stop_at:
+            raise KeyboardInterrupt
+
+    def evaluated(self, row: dict[str, float]) -> None:
+        self.evaluations.append(row)
+
+
+def test_the_loss_falls_and_the_pictures_are_recognised(folder: Path) -> None:
+    watcher = Recorder()
+    chosen = options(folder, epochs=40, batch_size=6, evaluate_every=20, learning_rate=1e-2)
+    done = train(chosen, watcher)
+    assert len(watcher.losses) == 40
+    assert sum(watcher.losses[-8:]) < 0.85 * sum(watcher.losses[:8])
+    assert watcher.evaluations[-1]["test_loss"] < math.log(6)  # by chance
+    with chosen.output.with_suffix(".csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["epoch"]) for row in rows] == [20, 40]
+    assert done.rows == watcher.evaluations
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_an_interrupted_run_resumes_to_what_the_unbroken_one_gives(
+    folder: Path, schedule: str
+) -> None:
+    whole = options(folder, output=folder.parent / "whole.safetensors", schedule=schedule)
+    broken = replace(whole, output=folder.parent / "broken.safetensors")
+    first, second, unbroken = Recorder(stop_at=5), Recorder(), Recorder()
+    train(whole, unbroken)
+    assert train(broken, first).interrupted
+    assert not broken.output.exists()
+    train(replace(broken, resume=True), second)
+    assert first.losses + second.losses == unbroken.losses
+    resumed, straight = load_file(broken.output), load_file(whole.output)
+    assert resumed.keys() == straight.keys()
+    assert all(torch.equal(resumed[key], straight[key]) for key in straight)
+
+
+def test_a_checkpoint_of_other_settings_pictures_or_none_is_refused(folder: Path) -> None:
+    chosen = options(folder, epochs=1)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        train(replace(chosen, resume=True))
+    train(chosen)
+    with pytest.raises(CheckpointError, match=r"trained with learning-rate 0\.002, not 0\.1"):
+        train(replace(chosen, resume=True, learning_rate=0.1))
+    (folder / "p5.png").unlink()
+    with pytest.raises(CheckpointError, match="other pictures"):
+        train(replace(chosen, resume=True))
+    chosen.output.with_suffix(".ckpt").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(replace(chosen, resume=True))
+
+
+def test_the_labels_objective_learns_two_classes(tmp_path: Path) -> None:
+    for name in ("even", "odd"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for i in range(8):
+        pattern(i).save(tmp_path / "data" / ("odd" if i % 2 else "even") / f"{i}.png")
+    watcher = Recorder()
+    chosen = options(tmp_path / "data", objective="labels", epochs=30, held_out=0.25,
+                     batch_size=6, learning_rate=1e-2, evaluate_every=30)  # fmt: skip
+    train(chosen, watcher)
+    assert sum(watcher.losses[-10:]) < 0.85 * sum(watcher.losses[:10])
+
+
+def test_training_runs_on_the_naive_backend_with_the_same_losses(folder: Path) -> None:
+    small = options(folder, epochs=1, image_size=16, width=0.03125)
+    ours, torchs = Recorder(), Recorder()
+    train(replace(small, backend="naive"), ours)
+    train(small, torchs)
+    assert ours.losses == pytest.approx(torchs.losses, rel=1e-3)
+
+
+def test_resnet50_is_trained_and_loads(folder: Path) -> None:
+    chosen = options(folder, arch="resnet50", width=1.0, epochs=1, image_size=32, first_size=32)
+    done = train(chosen)
+    assert done.path is not None
+    from nst.weights import from_file
+
+    assert from_file("resnet50", done.path).network == "resnet50"
+
+
+def test_options_out_of_range_are_the_users_mistake(folder: Path) -> None:
+    for changes, expected in (
+        ({"epochs": 0}, "epochs expects 1 or more, got 0"),
+        ({"cooldown": 2.0}, "cooldown expects a number from 0 to 1, got 2.0"),
+        ({"learning_rate": math.nan}, "learning-rate expects"),
+        ({"arch": "resnet50"}, "expected --width 1"),
+        ({"output": Path("net.pth")}, "in .safetensors"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            options(folder, **changes)
+
+
+# ---------------------------------------------------------------- the exported file
+
+
+def test_export_folds_batch_norm_and_gives_each_channel_a_mean_of_one(folder: Path) -> None:
+    training = Training(options(folder, width=0.125), load(options(folder)))
+    for _ in range(4):
+        training.advance()
+    state = exported_state(training)
+    training.model.eval()
+    images = training.pictures.images.float() / 255
+    x = y = Normalize(IMAGENET_MEAN, IMAGENET_STD)(images)
+    for name, layer in zip(training.model.names, training.model.layers, strict=True):
+        with torch.no_grad():
+            x = layer(x)
+        if name.startswith("conv"):
+            y = F.conv2d(y, state[f"{name}.weight"], state[f"{name}.bias"], padding=1).relu()
+        if name.startswith("pool"):
+            y = F.max_pool2d(y, 2)
+        if name.startswith("relu"):
+            mean = x.mean((0, 2, 3))
+            scale = mean.clamp_min(QUIETEST * mean.mean().item())
+            assert torch.allclose(y * scale.view(1, -1, 1, 1), x, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_of_half_width_loads_and_stylises(folder: Path) -> None:
+    done = train(options(folder, width=0.5, epochs=1, batch_size=6))
+    assert done.path is not None
+    assert done.path.stat().st_size <= 8 * 2**20
+    result = nst.stylize(
+        pattern(1, 64), pattern(2, 64), weights=done.path, size=48, scales=1, iterations=(4,)
+    )
+    assert result.rgb.shape == (1, 3, 48, 48)
+    assert result.losses[-1]["total"] < result.losses[0]["total"]
+
+
+def test_a_network_of_another_width_is_recognised_by_its_file(folder: Path) -> None:
+    done = train(options(folder, width=0.125, epochs=1))
+    result = nst.stylize(
+        pattern(1, 64), pattern(2, 64), weights=done.path, size=48, scales=1, iterations=(3,)
+    )
+    assert "vgg19x0.125" in result.network
+    with pytest.raises(WeightsError, match="shape"):
+        nst.stylize(pattern(1), pattern(2), network="builtin", weights=done.path)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_nst_train_writes_a_network_its_curves_and_a_checkpoint(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = folder.parent / "mine.safetensors"
+    words = f"train --data {folder} -o {output} --width 0.0625 -s 16 -e 2 -b 3 --threads 1"
+    assert main(words.split()) == 0
+    told = capsys.readouterr()
+    assert f"wrote {output}" in told.out
+    assert "6 pictures of the folder 'plain': exemplar" in told.err
+    for suffix in (".safetensors", ".ckpt", ".csv", ".png"):
+        assert output.with_suffix(suffix).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("train --data nowhere", "expects cifar100, caltech101 or a folder of pictures"),
+        ("train --data cifar100 --data-root nowhere", "CIFAR100 cannot be read from 'nowhere'"),
+        ("train --data nowhere -e 0", "epochs expects 1 or more, got 0"),
+        ("train", "--data"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
+    words: str, expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    told = capsys.readouterr().err
+    assert expected in told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
