@@ -227,10 +227,11 @@ def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
         native.explain(operation, g, torch.float32, False, algo)
         for operation in ("forward", "grad_input")
     ]
-    # Where `auto` prefers the definition, on few channels or few pixels, the stack uses F(4x4).
-    forward, backward = (native.TILES.get(name, 4) for name in names)
-    if stage.pool and forward == 1:  # the kernel for few channels takes single rows
-        forward = 4
+    # Where `auto` prefers the definition, the stack has a direct kernel for a picture's channels
+    # (it takes single rows, which cannot be pooled), and uses F(4x4) for anything else.
+    few = g.c_in <= 3 < g.c_out
+    forward = native.TILES.get(names[0], 1 if few and not stage.pool else 4)
+    backward = native.TILES.get(names[1], 1 if few else 4)
     if stage.pool and min(g.out_h, g.out_w) < 2:
         raise ArgumentError(
             f"frozen stack: layer {stage.last} pools 2x2, but only {g.out_h} x {g.out_w} pixels "

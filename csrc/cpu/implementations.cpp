@@ -9,13 +9,11 @@ namespace {
 bool always(const Problem&) { return true; }
 
 const Implementation forward_table[] = {
-    {"few_channels", few_channels_accepts, few_channels_forward},
     {"winograd_f4", winograd_f4_forward_accepts, winograd_f4_forward},
     {"winograd_f6", winograd_f6_forward_accepts, winograd_f6_forward},
     {"general", always, forward_general},
 };
 const Implementation grad_input_table[] = {
-    {"few_channels", few_channels_accepts, few_channels_grad_input},
     {"winograd_f4", winograd_f4_grad_input_accepts, winograd_f4_grad_input},
     {"winograd_f6", winograd_f6_grad_input_accepts, winograd_f6_grad_input},
     {"general", always, grad_input_general},

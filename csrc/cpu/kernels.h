@@ -129,6 +129,7 @@ struct WinogradOuterProduct {
   float* du;
   int64_t tiles, outputs;  // outputs: a multiple of the panel
   int64_t w_block, du_row;
+  bool fresh;  // du holds nothing yet
 };
 
 struct WinogradGradWeight {

@@ -51,9 +51,6 @@ Picture picture_of(const Problem&, const void* data, int64_t c, int64_t h, int64
 int winograd_tile(Operation, const Problem&);
 
 // Rows of the tables in implementations.cpp.
-bool few_channels_accepts(const Problem&);
-void few_channels_forward(const Problem&, const Operands&);
-void few_channels_grad_input(const Problem&, const Operands&);
 bool winograd_f4_grad_weight_accepts(const Problem&);
 bool winograd_f6_grad_weight_accepts(const Problem&);
 void winograd_f4_grad_weight(const Problem&, const Operands&);

@@ -46,7 +46,11 @@ struct Plan {
 
 void transform_gradient(const Picture& dy, const Plan& p, int64_t first, int64_t last,
                         int64_t block, float* w, float* strip) {
-  if (block * block_width >= dy.channels) return;  // padding of the last panel: stays 0
+  if (block * block_width >= dy.channels) {  // the last panel's padding
+    for (int64_t e = 0; e < p.tiles.elements(); ++e)
+      std::fill_n(w + e * p.w.element + block * p.w.block, (last - first) * block_width, 0.f);
+    return;
+  }
   for_strips(p.tiles, first, last, block, [&](const Window& window, int64_t position, int64_t tiles) {
     kernels().picture->gather(dy, window, strip);
     kernels_of(p.tiles.tile).gradient(strip, tiles,
@@ -54,13 +58,26 @@ void transform_gradient(const Picture& dy, const Plan& p, int64_t first, int64_t
   });
 }
 
-void add_chunk(const Plan& p, int64_t tiles, const float* v, const float* w, float* du) {
+void add_chunk(const Plan& p, bool fresh, int64_t tiles, const float* v, const float* w,
+               float* du) {
   const WinogradGradWeight& k = kernels_of(p.tiles.tile);
   parallel_for(p.tiles.elements() * p.k_blocks, [&](int64_t index, int64_t) {
     const int64_t e = index / p.k_blocks, block = index % p.k_blocks;
     k.add({v + e * p.v.element + block * p.v.block, w + e * p.w.element,
            du + e * p.du_element + block * block_width * p.outputs, tiles, p.outputs, p.w.block,
-           p.outputs});
+           p.outputs, fresh});
+  });
+}
+
+// dw from dU.  A thread takes 16 input channels, so that it writes whole pieces of dw's rows.
+void collect(const Plan& p, const Geometry& g, const float* du, float* dw) {
+  const WinogradGradWeight& kernels = kernels_of(p.tiles.tile);
+  parallel_for(p.k_blocks, [&](int64_t block, int64_t) {
+    const int64_t first = block * block_width, last = std::min(first + block_width, g.c_in);
+    for (int64_t o = 0; o < g.c_out; o += block_width)
+      for (int64_t k = first; k < last; ++k)
+        kernels.weights(du + k * p.outputs + o, p.du_element, std::min(block_width, g.c_out - o),
+                        dw + (o * g.c_in + k) * 9, g.c_in * 9);
   });
 }
 
@@ -76,8 +93,6 @@ void grad_weight(int tile, const Problem& problem, const Operands& operands) {
   float* w = v + p.v_floats();
   float* du = w + p.w_floats();
   float* strips = du + p.du_floats();
-  std::fill_n(w, p.w_floats(), 0.f);
-  std::fill_n(du, p.du_floats(), 0.f);
   for (int64_t first = 0; first < p.tiles.count; first += p.chunk) {
     const int64_t last = std::min(first + p.chunk, p.tiles.count);
     parallel_for(p.k_blocks + p.o_blocks, [&](int64_t index, int64_t thread) {
@@ -88,12 +103,9 @@ void grad_weight(int tile, const Problem& problem, const Operands& operands) {
       else
         transform_gradient(dy, p, first, last, index - p.k_blocks, w, strip);
     });
-    add_chunk(p, last - first, v, w, du);
+    add_chunk(p, first == 0, last - first, v, w, du);
   }
-  parallel_for(g.c_in, [&](int64_t k, int64_t) {
-    kernels_of(tile).weights(du + k * p.outputs, p.du_element, g.c_out,
-                             static_cast<float*>(operands.out) + k * 9, g.c_in * 9);
-  });
+  collect(p, g, du, static_cast<float*>(operands.out));
 }
 
 }  // namespace

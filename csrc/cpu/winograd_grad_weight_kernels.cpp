@@ -52,7 +52,7 @@ void gradient(float* strip, int64_t tiles, float* w, int64_t element) {
 }
 
 void ukr_rows_x_panel(const float* v, const float* low, const float* high, int64_t tiles,
-                      float* du, int64_t du_row) {
+                      float* du, int64_t du_row, bool fresh) {
   V sum[rows][2] = {};
   for (int64_t t = 0; t < tiles; ++t) {
     const V w0 = load(low + t * block_width), w1 = load(high + t * block_width);
@@ -66,8 +66,8 @@ void ukr_rows_x_panel(const float* v, const float* low, const float* high, int64
 #pragma GCC unroll 8
   for (int k = 0; k < rows; ++k) {
     float* to = du + k * du_row;
-    store(to, load(to) + sum[k][0]);
-    store(to + L, load(to + L) + sum[k][1]);
+    store(to, fresh ? sum[k][0] : load(to) + sum[k][0]);
+    store(to + L, fresh ? sum[k][1] : load(to + L) + sum[k][1]);
   }
 }
 
@@ -82,7 +82,8 @@ void add(const WinogradOuterProduct& p) {
       const float* low = w + o / block_width * p.w_block + o % block_width;
       const float* high = w + next / block_width * p.w_block + next % block_width;
       for (int64_t k = 0; k < block_width; k += rows)
-        ukr_rows_x_panel(v + k, low, high, tiles, p.du + k * p.du_row + o, p.du_row);
+        ukr_rows_x_panel(v + k, low, high, tiles, p.du + k * p.du_row + o, p.du_row,
+                         p.fresh && t == 0);
     }
   }
 }

@@ -1,6 +1,5 @@
 // The rows of implementations.cpp for 3 x 3 convolutions: which problems they take, and the way
 // from operands to a WinogradJob.
-#include "few_channels.h"
 #include "parallel.h"
 #include "winograd.h"
 #include "workspace.h"
@@ -52,16 +51,26 @@ bool possible(const Problem& p) {
          g.dil_h == 1 && g.dil_w == 1 && g.groups == 1;
 }
 
-// What `auto` means, measured on the development machine.  The first row that a problem reaches
-// decides.  Few channels leave the 16-wide blocks empty, and few tiles do not pay for
-// transforming and reading the larger weights.  F(6x6) rounds three times as coarsely as F(4x4):
-// it is taken only where it gains a fifth, and its error is below 4e-6.
+// What `auto` means.  The first row that a problem reaches decides; other problems are computed
+// directly.  Measured on the development machine, one thread, weights prepared, in microseconds:
+//
+//   channels    pixels    direct    F(4x4)    F(6x6)
+//       8->8     56^2         27        41        44      empty lanes
+//     16->16     14^2         12        10        10
+//     64->64     14^2         86        37        38
+//   512->512      7^2       1806       833      1590      6.5 ms where weights are new each time
+//   512->512     28^2      18466      4308      3934
+//     64->64    112^2       4049      1358      1144
+//   256->256    112^2      66385     18453     14994
+//
+// F(6x6) rounds three to four times as coarsely as F(4x4): it is taken only from where it gains
+// a sixth, and where its error stays below 5e-6.
 struct AutoRow {
   int64_t least_depth, most_depth, least_outputs, least_pixels;
   Algorithm algorithm;
 };
 constexpr AutoRow auto_table[] = {
-    {32, 128, 32, 128 * 128, Algorithm::f6},
+    {32, 256, 32, 96 * 96, Algorithm::f6},
     {16, INT64_MAX, 16, 12 * 12, Algorithm::f4},
 };
 
@@ -78,12 +87,16 @@ Algorithm algorithm_for(const Problem& p, bool backward) {
   return Algorithm::direct;
 }
 
-// For the gradient of the weights F(6x6) gains nothing over F(4x4).
+// F(6x6) gains nothing for the gradient of the weights.  All of dU is passed through whatever the
+// picture's size, so that many channels want many pixels: 512 -> 512 takes 12.3 ms instead of 4.9
+// at 14 x 14, but 14.9 instead of 17.3 at 28 x 28; 64 -> 64 0.055 instead of 0.083 at 14 x 14.
 Algorithm algorithm_for_weights(const Problem& p) {
   if (!possible(p)) return Algorithm::direct;
   if (p.algorithm != Algorithm::automatic) return p.algorithm;
   const Geometry& g = p.g;
-  const bool pays = g.c_in >= 16 && g.c_out >= 16 && g.n * g.out_h * g.out_w >= 16 * 16;
+  const int64_t pixels = g.n * g.out_h * g.out_w;
+  const bool pays = g.c_in >= 16 && g.c_out >= 16 && pixels >= 12 * 12 &&
+                    pixels >= g.c_in && pixels >= g.c_out;
   return pays ? Algorithm::f4 : Algorithm::direct;
 }
 
@@ -91,7 +104,6 @@ Algorithm algorithm_for_weights(const Problem& p) {
 
 int winograd_tile(Operation operation, const Problem& problem) {
   const auto run = choose(operation, problem).run;
-  if (run == few_channels_forward || run == few_channels_grad_input) return 1;
   if (run == winograd_f4_forward || run == winograd_f4_grad_input) return 4;
   if (run == winograd_f6_forward || run == winograd_f6_grad_input) return 6;
   return 0;
@@ -115,12 +127,6 @@ bool winograd_f4_grad_input_accepts(const Problem& p) {
 bool winograd_f6_grad_input_accepts(const Problem& p) {
   return algorithm_for(p, true) == Algorithm::f6;
 }
-bool few_channels_accepts(const Problem& p) {
-  return possible(p) && p.algorithm == Algorithm::automatic &&
-         p.g.c_in <= Few::most_channels && p.g.c_out >= block_width;
-}
-void few_channels_forward(const Problem& p, const Operands& o) { forward(1, p, o); }
-void few_channels_grad_input(const Problem& p, const Operands& o) { grad_input(1, p, o); }
 void winograd_f4_forward(const Problem& p, const Operands& o) { forward(4, p, o); }
 void winograd_f6_forward(const Problem& p, const Operands& o) { forward(6, p, o); }
 void winograd_f4_grad_input(const Problem& p, const Operands& o) { grad_input(4, p, o); }

@@ -71,8 +71,8 @@ class Native:
         return None if tile is None else prepared(weight, tile, operation == "grad_input")
 
 
-# What `prepare` makes of the weights for an implementation.
-TILES = {"few_channels": 1, "winograd_f4": 4, "winograd_f6": 6}
+# The implementations that want their weights prepared, and for which tile.
+TILES = {"winograd_f4": 4, "winograd_f6": 6}
 _BY_NAME = {name: Native(name) for name in CHOICES}
 
 
