@@ -3,8 +3,8 @@
     python docs/speed.py            print the table
     python docs/speed.py --write    and put it into docs/speed.md
 
-Every way is called before its clock runs; the fast ones take turns and their medians count, those
-that need seconds are timed once.  Nothing else should run meanwhile.
+Every way is called before its clock runs; the fast ones take turns, and the lower quartile of
+their calls counts; those that need seconds are timed once.  Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,17 @@ from fastconv import backends, conv2d
 from fastconv.geometry import geometry_of
 from fastconv.lessons import MyConv
 from fastconv.mechanics import winograd_matrices
-from fastconv.registry import load
 from fastconv.timing import machine, measure
 
 PAGE = Path(__file__).with_name("speed.md")
 BEGIN, END = "<!-- measured by docs/speed.py -->", "<!-- end of measurements -->"
 CHANNELS, SIDE = 64, 128  # VGG19's conv1_2 on a picture of 128 x 128
 
+ALGORITHMS = {
+    "direct": "every product, own vector kernels",
+    "f4": "Winograd F(4x4) in blocks",
+    "f6": "Winograd F(6x6) in blocks",
+}
 Way = tuple[str, Callable[[], object]]
 
 
@@ -63,21 +68,13 @@ def fast_ways(x: Tensor, weight: Tensor) -> list[Way]:
         ("im2col, then one matrix product (NumPy)", lambda: by_im2col(x, weight)),
         ("Winograd F(4x4), in tensor operations", lambda: tools.convolve(x, weight)),
     ]
-    for name, label in (("numba", "im2col in blocks"), ("native", ""), ("torch", "the yardstick")):
+    backed: list[tuple[str, str, str | None]] = [("numba: im2col in blocks", "numba", None)]
+    backed += [(f"native: {about}", "native", algo) for algo, about in ALGORITHMS.items()]
+    backed += [("torch: the yardstick", "torch", None)]
+    for label, name, algo in backed:
         if there[name].available:
-            label = label or implementation(x, weight)
-            ways.append(
-                (f"{name}: {label}", lambda n=name: conv2d(x, weight, padding=1, backend=n))
-            )  # type: ignore[misc]
+            ways.append((label, partial(conv2d, x, weight, padding=1, backend=name, algo=algo)))
     return ways
-
-
-def implementation(x: Tensor, weight: Tensor) -> str:
-    """What the native backend takes for this layer."""
-    geometry = geometry_of(x.shape, weight.shape, padding=1)
-    native = load("native")
-    found: str = native.explain("forward", geometry, torch.float32, False)  # type: ignore[attr-defined]
-    return f"its path '{found}', own vector kernels"
 
 
 def gpu_ways(x: Tensor, weight: Tensor) -> list[Way]:
@@ -115,7 +112,7 @@ def table() -> list[str]:
     seconds = {name: checked(name, call, expected) for name, call in slow_ways(x, weight)}
     for name, call in fast:
         checked(name, call, expected)
-    seconds |= {name: t.median for name, t in measure(dict(fast), seconds=0.7, rounds=5).items()}
+    seconds |= {name: t.low for name, t in measure(dict(fast), seconds=0.7, rounds=5).items()}
     flops = geometry_of(x.shape, weight.shape, padding=1).flops
     facts = ", ".join(f"{name}: {value}" for name, value in machine().items())
     first = next(iter(seconds.values()))
@@ -128,12 +125,17 @@ def table() -> list[str]:
         "|---|---:|---:|---:|",
     ]
     for name, each in seconds.items():
-        lines.append(f"| {name} | {_ms(each)} | {first / each:,.0f} | {flops / each / 1e9:,.3g} |")
+        lines.append(f"| {name} | {_ms(each)} | {first / each:,.0f} | {_rate(flops / each)} |")
     return lines
 
 
 def _ms(seconds: float) -> str:
     return f"{1000 * seconds:,.0f}" if seconds > 0.1 else f"{1000 * seconds:.2f}"
+
+
+def _rate(per_second: float) -> str:
+    billions = per_second / 1e9
+    return f"{billions:,.0f}" if billions > 10 else f"{billions:.2g}"
 
 
 def main() -> None:

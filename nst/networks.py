@@ -140,10 +140,10 @@ NETWORKS: dict[str, Kind] = {
         ("relu1", "block1_2", "block2_2", "block3_2"),
         (64.0, 16.0, 4.0, 1.0),
     ),
-    # docs/builtin.md: its relu4_2 holds too little of where things are
+    # Its relu4_2 holds too little of where things are (docs/builtin.md)
     "builtin": replace(
         _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32, "avg"),
-        content_layers=("relu3_1",),
+        content_layers=("relu2_2",),
     ),
 }
 

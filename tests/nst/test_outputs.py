@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -272,17 +273,21 @@ def test_the_temporary_file_lies_beside_the_target(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "x.png").read_bytes() == b"whole"
 
 
-@pytest.fixture
-def _four_kilobytes_per_file() -> Iterator[None]:
-    """The system stops every write at 4 kB, in the middle of a file, as a full disk does."""
+@contextmanager
+def four_kilobytes_per_file() -> Iterator[None]:
+    """The system stops every write at 4 kB, in the middle of a file, as a full disk does.
+
+    Around the one call only: pytest's own log may be a file, and longer.
+    """
     resource = pytest.importorskip("resource", reason="needs a limit on a file's size")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("_four_kilobytes_per_file")
 @pytest.mark.parametrize(
     ("name", "bits"),
     [(f"x{suffix}", bits) for suffix, row in WRITERS.items() for bits in row.bits],
@@ -291,14 +296,14 @@ def test_a_picture_cut_short_by_the_system_leaves_the_old_file(
     tmp_path: Path, name: str, bits: int
 ) -> None:
     (tmp_path / name).write_bytes(b"old")
-    with pytest.raises(OutputError, match="cannot be written: the file would be larger") as caught:
+    refused = pytest.raises(OutputError, match="cannot be written: the file would be larger")
+    with refused as caught, four_kilobytes_per_file():
         save_picture(tmp_path / name, torch.rand(1, 3, 128, 128), bits=bits)
     assert "\n" not in str(caught.value)
     assert (tmp_path / name).read_bytes() == b"old"
     assert left_in(tmp_path) == [name]
 
 
-@pytest.mark.usefixtures("_four_kilobytes_per_file")
 @pytest.mark.parametrize("suffix", ANIMATORS)
 def test_an_animation_cut_short_by_the_system_leaves_the_old_file(
     tmp_path: Path, suffix: str
@@ -307,7 +312,8 @@ def test_an_animation_cut_short_by_the_system_leaves_the_old_file(
         pytest.importorskip("imageio_ffmpeg", reason="the extra `plot` is missing")
     target = tmp_path / f"x{suffix}"
     target.write_bytes(b"old")
-    with pytest.raises(OutputError, match="cannot be written") as caught:
+    refused = pytest.raises(OutputError, match="cannot be written")
+    with refused as caught, four_kilobytes_per_file():
         animate([torch.rand(1, 3, 128, 128) for _ in range(3)], target)
     assert "\n" not in str(caught.value)
     assert target.read_bytes() == b"old"
