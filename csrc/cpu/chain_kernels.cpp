@@ -39,8 +39,12 @@ inline I lane_bits(Indices<Lane...>) {
 
 // v where the bit of its lane is set, else 0.
 inline V where(unsigned bits, V v) {
+#if defined(__AVX512F__)
+  return (V)_mm512_maskz_mov_ps(static_cast<__mmask16>(bits), (__m512)v);
+#else
   const I set = (static_cast<int32_t>(bits) - I{}) & lane_bits(typename CountTo<L>::type{});
   return set != 0 ? v : V{};
+#endif
 }
 
 void put_row(const float* from, int64_t columns, float* to, uint16_t* bits, bool streamed) {
@@ -124,6 +128,18 @@ void zero(float* to, int64_t columns) {
   for (int64_t i = 0; i < columns * block_width; i += L) store(to + i, V{});
 }
 
+// `bits` and `from` stand at column 0 of the picture, `to` where that column would be.
+template <bool Pooled>
+void expand_row(const float* from, const uint16_t* bits, int64_t first, int64_t last, float scale,
+                float* to) {
+  for (int64_t x = first; x < last; ++x) {
+    const unsigned word = Pooled ? bits[x / 2 * 4 + x % 2] : bits[x];
+    const float* pixel = from + (Pooled ? x / 2 : x) * block_width;
+    for (int64_t c = 0; c < block_width; c += L)
+      store(to + x * block_width + c, scale * where(word >> c, load(pixel + c)));
+  }
+}
+
 void expand(const Picture& gradient, const Decisions& d, const Window& window, float* strip) {
   const int64_t step = d.pool == Pool::none ? 1 : 2;
   const int64_t height = step * gradient.height, width = step * gradient.width;
@@ -138,15 +154,14 @@ void expand(const Picture& gradient, const Decisions& d, const Window& window, f
     }
     const float* from = gradient.data + window.n * gradient.image +
                         window.block * gradient.block + y / step * gradient.row;
-    const uint16_t* bits = d.at(window.n, window.block, y / step, 0) + (step - 1) * (y % 2) * 2;
-    for (int64_t x = first; x < last; ++x) {
-      const unsigned word = step == 1 ? bits[x] : bits[x / 2 * 4 + x % 2];
-      for (int64_t c = 0; c < block_width; c += L)
-        store(row + (x - window.x) * block_width + c,
-              scale * where(word >> c, load(from + x / step * block_width + c)));
-    }
+    const uint16_t* bits = d.at(window.n, window.block, y / step, 0);
+    float* to = row - window.x * block_width;
+    if (step == 1)
+      expand_row<false>(from, bits, first, last, scale, to);
+    else
+      expand_row<true>(from, bits + y % 2 * 2, first, last, scale, to);
     zero(row, first - window.x);
-    zero(row + (last - window.x) * block_width, window.x + window.columns - last);
+    zero(to + last * block_width, window.x + window.columns - last);
   }
 }
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -16,6 +19,7 @@ from fastconv import Conv2d, backends, use_backend
 from fastconv.algorithms import use_algorithm
 from fastconv.errors import ArgumentError, DtypeError, UnknownBackendError
 from fastconv.frozen import Frozen, freeze
+from fastconv.registry import load
 
 native_only = pytest.mark.skipif(
     not backends()["native"].available, reason=backends()["native"].reason
@@ -291,3 +295,15 @@ def test_bad_arguments_are_refused() -> None:
         freeze(module, ["relu1_1"])  # type: ignore[list-item]
     with pytest.raises(UnknownBackendError):
         freeze(module, [0], "nativ")
+
+
+@native_only
+@pytest.mark.parametrize("isa", ["avx2", "plain"])
+def test_lower_instruction_sets_agree(isa: str) -> None:
+    if isa not in load("native").instruction_sets():  # type: ignore[attr-defined]
+        pytest.skip(f"this processor has no {isa}")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+    command += ["-k", "agrees_at or nan_passes"]
+    environment = {**os.environ, "FASTCONV_ISA": isa}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
