@@ -27,13 +27,13 @@ def contenders(*extra: str) -> list[Contender]:
 
 @pytest.fixture
 def time_side_by_side(benchmark) -> Iterator[Callable]:
-    """Times a prepared call: one warm-up, then rounds for about half a second, five at least."""
+    """Times a prepared call: two warm-ups, then rounds for about 0.4 s, five at least."""
 
     def run(contender: Contender, prepare: Callable[[], Callable[[], object]]) -> None:
         def timed() -> None:
             call = prepare()
             call()
-            benchmark.pedantic(call, rounds=_rounds(call), warmup_rounds=1)
+            benchmark.pedantic(call, rounds=_rounds(call))
 
         benchmark.extra_info["contender"] = contender.label
         if contender.label.endswith(WARM):
