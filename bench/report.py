@@ -100,7 +100,9 @@ def main() -> int:
         print("usage: python bench/report.py RESULTS.json", file=sys.stderr)
         return 2
     tables, machine = read(Path(sys.argv[1]))
-    (HERE / "results" / "cpu.md").write_text(markdown(tables, machine), encoding="utf-8")
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    (results / "cpu.md").write_text(markdown(tables, machine), encoding="utf-8")
     put_into_readme(short(tables, machine))
     for name, table in tables.items():
         print(f"{name}: {_summary(table)}")

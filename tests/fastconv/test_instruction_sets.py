@@ -6,6 +6,8 @@ The set is chosen when the extension is loaded, so that each one needs a process
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +62,23 @@ def test_unknown_set_is_refused() -> None:
     assert "avx1024" in done.stderr
     for isa in instruction_sets():
         assert isa in done.stderr
+
+
+def test_no_wide_instruction_stands_outside_its_set() -> None:
+    """A processor without AVX must be able to run everything but the kernels for AVX."""
+    native = registry.load("native")
+    if shutil.which("objdump") is None or platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("needs objdump, and an x86 processor's vectors")
+    library = sys.modules["fastconv._C"].__file__
+    words = ["objdump", "-d", "-C", "--no-show-raw-insn", str(library)]
+    listing = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    function, strays, kernels = "", set(), set()
+    for line in listing.splitlines():
+        if line.endswith(">:"):
+            function = line.split("<", 1)[1][:-2]
+        elif "%ymm" in line or "%zmm" in line:
+            own = any(f"::{isa}::" in function for isa in ("avx2", "avx512"))
+            (kernels if own else strays).add(function)
+    assert not strays
+    assert kernels, "the listing names no kernel: was the library stripped?"
+    assert "plain" in native.instruction_sets()

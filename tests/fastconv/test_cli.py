@@ -1,0 +1,109 @@
+"""The `fastconv` command as a user calls it: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from fastconv import cli, registry
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.main(words)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_info_tells_every_backend_and_what_auto_takes(capsys) -> None:
+    code, out, _ = run(capsys, "info")
+    assert code == 0
+    for name in registry.TABLE:
+        assert f"\n  {name} " in out
+    assert "'auto' takes 'native'" in out
+    assert "kernels ready after" in out
+
+
+def test_check_prints_the_worst_error_of_each_kind(capsys) -> None:
+    code, out, _ = run(capsys, "check", "--backend", "native", "--cases", "20", "--seed", "7")
+    assert code == 0
+    for kind in ("forward", "grad_input", "grad_weight", "grad_bias"):
+        assert kind in out
+    assert out.endswith("all within tolerance\n")
+
+
+def test_check_ends_with_1_on_a_miss(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    naive = registry.load("naive")
+    right = naive.forward
+    monkeypatch.setattr(naive, "forward", lambda *a: right(*a) * 1.01)
+    code, out, _ = run(capsys, "check", "--backend", "naive", "--cases", "12")
+    assert code == 1
+    assert "MISSED by input" in out
+
+
+def test_bench_writes_its_figures_beside_torchs(capsys, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "bench.json"
+    words = ("--size", "16", "--seconds", "0.001", "--backend", "native", "--json", str(target))
+    code, out, _ = run(capsys, "bench", *words)
+    assert code == 0
+    rows = json.loads(target.read_text("utf-8"))["rows"]
+    assert {row["operation"] for row in rows} == {"forward", "grad_input", "grad_weight"}
+    assert all({"torch", "torch cl", "native"} == set(row["milliseconds"]) for row in rows)
+    assert out.count("conv5_1") == 3
+
+
+def test_bench_leaves_stdout_to_the_json_when_asked(capsys) -> None:
+    words = ("--size", "16", "--seconds", "0.001", "--backend", "torch", "--json", "-")
+    code, out, err = run(capsys, "bench", *words)
+    assert code == 0
+    assert json.loads(out)["machine"]["torch"] == torch.__version__
+    assert "conv1_1" in err
+
+
+def test_demo_saves_a_sheet_and_leaves_nothing_else(capsys, tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "demo", "-o", str(tmp_path / "sheet.png"))
+    assert code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > sheet.height
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+    for name in registry.TABLE:
+        assert f"\n{name} " in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("check", "--backend", "nubma"), "did you mean 'numba'?"),
+        (("check", "--backend", "native", "--device", "cuda"), "torch sees no such device"),
+        (("bench", "--backend", "fast"), "unknown backend 'fast'"),
+        (("demo", "-o", "/proc/nowhere/sheet.png"), "/proc/nowhere"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_2(capsys, words: tuple[str, ...], told: str) -> None:
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("there is such a device here")
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert err.startswith("fastconv: ")
+    assert told in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [(), ("chek",), ("check", "--cases", "0")])
+def test_words_that_are_no_command_end_with_2(capsys, words: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "usage: fastconv" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastconv.demo.run", interrupted)
+    code, _, err = run(capsys, "demo")
+    assert (code, err) == (130, "fastconv: interrupted\n")

@@ -1,0 +1,62 @@
+"""What README promises: its commands exist, its Python runs, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].split()
+    for language, block in BLOCKS
+    if not language
+    for line in block.splitlines()
+    if line.startswith(("fastconv ", "nst ", "make "))
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_exists(words: list[str]) -> None:
+    program, command = words[:2]
+    if program == "make":
+        assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    elif program == "nst":
+        from nst.cli import ABOUT
+
+        assert command in ABOUT
+    else:
+        from fastconv.cli import _parser
+
+        arguments = _parser().parse_args(words[1:])
+        assert callable(arguments.run)
+
+
+def test_python_about_convolutions_runs() -> None:
+    (block,) = (b for language, b in BLOCKS if language == "python" and "import fastconv" in b)
+    features = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(30)))
+    names = {"vgg19": SimpleNamespace(features=features), "picture": torch.rand(1, 3, 16, 16)}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["relu5_1"].shape == (1, 3, 16, 16)
+
+
+def test_python_about_style_transfer_names_real_options() -> None:
+    (block,) = (b for language, b in BLOCKS if language == "python" and "import nst" in b)
+    import nst
+    from nst.config import StyleConfig
+
+    compile(block, "README.md", "exec")
+    assert callable(nst.stylize)
+    for option in re.findall(r"(\w+)=", re.search(r"stylize\((.*?)\)", block).group(1)):
+        assert option in {field.name for field in StyleConfig.__dataclass_fields__.values()}
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))
+def test_every_link_leads_to_a_file(target: str) -> None:
+    assert (ROOT / target).exists()
