@@ -72,7 +72,8 @@ class _TraceOfRoot(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor) -> Tensor:  # type: ignore[override]
-        norm = a.norm()
+        largest = a.abs().amax().clamp(min=1e-30)
+        norm = largest * (a / largest).norm().clamp(min=1)  # squares of tiny numbers would vanish
         y, z = a / norm, torch.eye(a.shape[0], dtype=a.dtype, device=a.device)
         three = 3 * z
         for _ in range(NEWTON_STEPS):

@@ -107,6 +107,16 @@ def test_the_trace_of_a_root_stays_finite_where_the_matrix_is_singular() -> None
 
 
 @pytest.mark.parametrize("name", STYLE_LOSSES)
+def test_a_layer_of_a_single_position_has_a_finite_loss_and_gradient(name: str) -> None:
+    # Its covariance is zero: a tiny picture's deepest layer at the coarsest scale.
+    f = features(64, 1, 1).float().requires_grad_(True)
+    loss = style_loss(name, features(64, 1, 1).float(), normalize=True)(f)
+    (gradient,) = torch.autograd.grad(loss, f)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", STYLE_LOSSES)
 def test_a_style_is_at_no_distance_from_itself(name: str) -> None:
     f = features(8, 16, 16).float().relu()
     loss = style_loss(name, f, normalize=True)
