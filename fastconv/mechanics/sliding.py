@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import ArgumentError
 from ..figures import BLUE, ORANGE, drawing, picture
-from ..geometry import ConvGeometry, IntOrPair
+from ..geometry import IntOrPair
 from ..lessons.convolution import MyConv
 from ..lessons.layer import Array
 from ..lessons.windows import windows
@@ -77,12 +77,3 @@ def sum_of_products(window: Array, weight: Array) -> str:
 
 def _bracketed(value: float) -> str:
     return number(value) if value >= 0 else f"({number(value)})"
-
-
-def geometry_words(g: ConvGeometry) -> str:
-    """'5x5, kernel 3x3, stride 1, padding 1 -> 5x5'."""
-    top, _, left, _ = g.padding
-    return (
-        f"{g.h}x{g.w}, kernel {g.kh}x{g.kw}, stride {g.stride[0]}, padding {max(top, left)} "
-        f"-> {g.out_h}x{g.out_w}"
-    )

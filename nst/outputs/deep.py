@@ -82,7 +82,3 @@ def _tiff_directory(fields: list[tuple[int, int, list[int] | bytes]], start: int
             values += packed + b"\0" * (len(packed) % 2)
         entries += struct.pack("<HHI", tag, kind, len(value)) + place
     return struct.pack("<H", len(fields)) + entries + struct.pack("<I", 0) + values
-
-
-def _packed(kind: int, numbers: list[int]) -> bytes:
-    return struct.pack(f"<{len(numbers)}{'H' if kind == _SHORT else 'I'}", *numbers)
