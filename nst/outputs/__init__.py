@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .atomic import atomic_path
-from .frames import ANIMATORS, FrameWriter, animate
+from .frames import ANIMATORS, FrameWriter, animate, animator_for
 from .sheet import compare_sheet
 from .writers import WRITERS, check_writable, read_settings, save_picture, srgb_profile
 
@@ -12,6 +12,7 @@ __all__ = [
     "WRITERS",
     "FrameWriter",
     "animate",
+    "animator_for",
     "atomic_path",
     "check_writable",
     "compare_sheet",
