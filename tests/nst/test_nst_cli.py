@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import nst as nst_package
+from fastconv import backends
 from nst.cli import ABOUT, main
 from nst.commands import COMMANDS
 from nst.config import OPTION_NAMES
@@ -128,6 +129,9 @@ MISTAKES = [
     ("show style.png", "style.png"),
     ("animate none", "none"),
     ("compare content.png --labels a b", "one text per picture"),
+    ("compare content.png -d", "two pictures or more"),
+    ("compare content.png style.png -o sheet.xyz", ".xyz"),
+    ("compare content.png style.png -c -1", "at least 1"),
     ("features content.png --network builtin --layer relu9_1", "no layer 'relu9_1'"),
 ]
 
@@ -277,6 +281,23 @@ def test_network_features_and_compare_do_what_they_say(capsys: pytest.CaptureFix
     for name in ("maps.png", "gram.png", "sheet.png"):
         with Image.open(name) as image:
             assert min(image.size) > 30
+
+
+def test_four_backends_paint_the_same_picture_and_compare_tells_how_far_they_are_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["stylize", "content.png", "style.png", *SMALL, "-q"]
+    there = [name for name, info in backends().items() if info.available]
+    for name in there:
+        assert main([*words, "--backend", name, "-o", f"{name}.png"]) == 0
+    capsys.readouterr()
+    files = [f"{name}.png" for name in there]
+    assert main(["compare", *files, "--difference", "-o", "sheet.png"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(there)
+    for name, line in zip(there[1:], lines):
+        assert line.startswith(f"{name} from {there[0]}: ")
+        assert float(line.split(": ")[1].split("/")[0]) <= 1
 
 
 def test_frames_become_an_animation_afterwards() -> None:
