@@ -30,4 +30,13 @@ bool is_depthwise_pixels(const Gather<T>& g) {
 template <class T>
 void run_depthwise_pixels(const Gather<T>&);
 
+// The same, pixels side by side.
+template <class T>
+bool is_depthwise_planes(const Gather<T>& g) {
+  return g.src_channels == 1 && g.dst_channels == 1 &&
+         (g.src_strides.channel != 1 || g.groups == 1);
+}
+template <class T>
+void run_depthwise_planes(const Gather<T>&);
+
 }  // namespace fastconv

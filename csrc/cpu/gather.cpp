@@ -77,6 +77,8 @@ void run_gather(const Gather<T>& g) {
   }
   if (is_depthwise_pixels(g))
     run_depthwise_pixels(g);
+  else if (is_depthwise_planes(g))
+    run_depthwise_planes(g);
   else if (pixels_alone(g) && g.rows > 1)
     run_gather(as_one_line(g));
   else if (suits_planes(g))

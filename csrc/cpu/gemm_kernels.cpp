@@ -105,6 +105,16 @@ void tile(const TileArguments<T>& t) {
   for (int v = 0; v < V; ++v) store(c + m * c_row + v * lanes<T>, acc[m][v]);
 }
 
+// Fewer than 2 N elements, at least N: two pieces that overlap.
+template <class T, int N>
+inline void copy_pair(T* to, const T* from, int64_t count) {
+  T first[N], last[N];
+  memcpy(first, from, sizeof first);
+  memcpy(last, from + count - N, sizeof last);
+  memcpy(to, first, sizeof first);
+  memcpy(to + count - N, last, sizeof last);
+}
+
 template <class T>
 inline void copy_run(T* to, const T* from, int64_t count) {
   if (count >= lanes<T>) {
@@ -114,7 +124,12 @@ inline void copy_run(T* to, const T* from, int64_t count) {
       store(to + count - lanes<T>, load(from + count - lanes<T>));
     return;
   }
-  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+  if (count >= 8)
+    copy_pair<T, 8>(to, from, count);
+  else if (count >= 4)
+    copy_pair<T, 4>(to, from, count);
+  else
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
 }
 
 template <class T>
