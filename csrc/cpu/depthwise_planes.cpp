@@ -23,8 +23,8 @@ class DepthwisePlanes {
         rows(g.rows, std::max<int64_t>(block_pixels / columns.part, 1)),
         copy(g, rows.part, columns.part),
         kernel(g.kernel_offsets()) {
-    for (size_t u = 0; u < g.row_taps.size(); ++u)
-      for (size_t v = 0; v < g.column_taps.size(); ++v) taps.push_back(copy.tap_at(u, v));
+    for (int64_t y = 0; y < g.phases_h.count; ++y)
+      for (int64_t x = 0; x < g.phases_w.count; ++x) add_phase(y, x);
   }
 
   void run() {
@@ -53,31 +53,53 @@ class DepthwisePlanes {
   struct Buffers {
     T *x, *apart, *weights;
   };
+  struct Phase {
+    int64_t y, x;
+    std::vector<int64_t> taps, kernel;  // in the copy, in the weights
+  };
+
+  void add_phase(int64_t y, int64_t x) {
+    Phase phase{y, x, {}, {}};
+    for (size_t u = 0; u < g.row_taps.size(); ++u)
+      for (size_t v = 0; v < g.column_taps.size(); ++v)
+        if (g.row_taps[u].phase == y && g.column_taps[v].phase == x) {
+          phase.taps.push_back(copy.tap_at(u, v));
+          phase.kernel.push_back(kernel[u * g.column_taps.size() + v]);
+        }
+    if (!phase.taps.empty())
+      phases.push_back(phase);
+  }
 
   bool is_spread() const { return g.dst_strides.column != 1; }
 
   void run_block(int64_t image, int64_t c, int64_t r, int64_t q, const Buffers& buffers) const {
     const int64_t i0 = rows.begin(r), j0 = columns.begin(q);
-    PlaneLines<T> l{};
-    l.lines = rows.length(r), l.columns = columns.length(q);
     copy_planes(copy, g.src + image * g.src_strides.image + c * g.src_strides.channel,
-                g.src_strides, g.src_h, g.src_w, i0, j0, l.lines, l.columns, 1, buffers.x,
-                copy.area);
-    for (size_t t = 0; t < kernel.size(); ++t)
-      buffers.weights[t] = g.weight[c * g.weight_group + kernel[t]];
-    l.taps = taps.data(), l.tap_count = g.tap_count(), l.w = buffers.weights;
+                g.src_strides, g.src_h, g.src_w, i0, j0, rows.length(r), columns.length(q), 1,
+                buffers.x, copy.area);
+    PlaneLines<T> l{};
     l.start = g.bias ? g.bias[c] : T{0};
-    l.x = buffers.x, l.x_line = copy.pitch;
-    T* const y = g.dst + image * g.dst_strides.image + c * g.dst_strides.channel +
-                 i0 * g.dst_strides.row + j0 * g.dst_strides.column;
-    l.y = is_spread() ? buffers.apart : y;
-    l.y_line = is_spread() ? l.columns : g.dst_strides.row;
+    l.x = buffers.x, l.x_line = copy.pitch, l.w = buffers.weights;
+    for (const Phase& phase : phases) {
+      l.lines = std::min(rows.length(r), g.phases_h.length(phase.y) - i0);
+      l.columns = std::min(columns.length(q), g.phases_w.length(phase.x) - j0);
+      l.taps = phase.taps.data(), l.tap_count = static_cast<int64_t>(phase.taps.size());
+      for (size_t t = 0; t < phase.kernel.size(); ++t)
+        buffers.weights[t] = g.weight[c * g.weight_group + phase.kernel[t]];
+      T* const y = g.phase_dst(phase.y, phase.x) + image * g.dst_strides.image +
+                   c * g.dst_strides.channel + i0 * g.dst_strides.row + j0 * g.dst_strides.column;
+      if (l.lines > 0 && l.columns > 0)
+        run_phase(l, y, buffers.apart);
+    }
+  }
+
+  void run_phase(PlaneLines<T>& l, T* y, T* apart) const {
+    l.y = is_spread() ? apart : y, l.y_line = is_spread() ? l.columns : g.dst_strides.row;
     k.correlate_plane(l);
-    if (!is_spread())
-      return;
-    for (int64_t i = 0; i < l.lines; ++i)
-      for (int64_t j = 0; j < l.columns; ++j)
-        y[i * g.dst_strides.row + j * g.dst_strides.column] = buffers.apart[i * l.columns + j];
+    if (is_spread())
+      for (int64_t i = 0; i < l.lines; ++i)
+        gemm<T>().spread(y + i * g.dst_strides.row, g.dst_strides.column, apart + i * l.columns,
+                         l.columns, false);
   }
 
   const Gather<T>& g;
@@ -85,7 +107,7 @@ class DepthwisePlanes {
   const Split columns, rows;
   const BlockCopy copy;
   const std::vector<int64_t> kernel;
-  std::vector<int64_t> taps;
+  std::vector<Phase> phases;
 };
 
 }  // namespace

@@ -285,6 +285,49 @@ void pack_weights(const WeightsArguments<T>& w) {
   pack_any(w);
 }
 
+#if defined(FASTCONV_SHUFFLES)
+// old with its even lanes replaced by one half of v.
+template <class T, int Half, int... I>
+inline Vec<T> into_even(Vec<T> v, Vec<T> old, Indices<I...>) {
+  constexpr int n = lanes<T>;
+  return __builtin_shufflevector(v, old, (I % 2 ? n + I : Half * n / 2 + I / 2)...);
+}
+
+// Whole vectors of every second element; returns how many elements are done.  What lies between is
+// written as it was read: it belongs to the same thread.
+template <class T>
+inline int64_t spread_pairs(T* to, const T* from, int64_t count, bool add) {
+  constexpr int n = lanes<T>;
+  const typename CountTo<n>::type all{};
+  int64_t i = 0;
+  for (; i + n < count; i += n) {
+    const Vec<T> low = load(to + 2 * i), high = load(to + 2 * i + n), v = load(from + i);
+    const Vec<T> a = into_even<T, 0>(v, add ? Vec<T>{} : low, all);
+    const Vec<T> b = into_even<T, 1>(v, add ? Vec<T>{} : high, all);
+    store(to + 2 * i, add ? low + a : a);
+    store(to + 2 * i + n, add ? high + b : b);
+  }
+  return i;
+}
+#endif
+
+template <class T>
+void spread(T* to, int64_t step, const T* from, int64_t count, bool add) {
+  int64_t i = 0;
+  if (step == 1 && !add) {
+    copy_run(to, from, count);
+    return;
+  }
+#if defined(FASTCONV_SHUFFLES)
+  if (step == 2 && lanes<T> > 1)
+    i = spread_pairs(to, from, count, add);
+#endif
+  if (add)
+    for (; i < count; ++i) to[i * step] += from[i];
+  else
+    for (; i < count; ++i) to[i * step] = from[i];
+}
+
 // log2 of the most vectors beside m rows: accumulators, the shorter side and one more fit.
 constexpr int width_of(int m) {
   constexpr int registers = FASTCONV_VECTOR_BYTES == 64 ? 32 : 16;
@@ -318,6 +361,7 @@ constexpr GemmKernelsOf<T> table_of() {
   table.copy_lines = copy_lines<T>;
   table.copy_matrix = copy_matrix<T>;
   table.pack_weights = pack_weights<T>;
+  table.spread = spread<T>;
   return table;
 }
 
