@@ -1,0 +1,153 @@
+#include "results.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <cstdlib>
+#include <list>
+#include <mutex>
+#include <new>
+
+#include "cpu/pages.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <dlfcn.h>
+#endif
+
+namespace fastconv {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+constexpr int64_t least_bytes = 512 << 10;
+constexpr std::align_val_t alignment{4096};
+
+// torch's own function of this name, from 2.11 on.
+using FromBlob = AOTITorchError (*)(void* data, int64_t dimensions, const int64_t* sizes,
+                                    const int64_t* strides, int64_t offset, int32_t dtype,
+                                    int32_t device_type, int32_t device_index, AtenTensorHandle*,
+                                    int32_t layout, const uint8_t* metadata, int64_t metadata_size,
+                                    void (*deleter)(void* data, void* context), void* context);
+
+// Python loads libraries apart from each other, so it is asked for in the very one that holds
+// another function of torch's.
+FromBlob find_from_blob() {
+#if defined(__unix__) || defined(__APPLE__)
+  Dl_info torch_cpu;
+  if (!dladdr(reinterpret_cast<void*>(&aoti_torch_delete_tensor_object), &torch_cpu))
+    return nullptr;
+  void* const library = dlopen(torch_cpu.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+  return library ? reinterpret_cast<FromBlob>(dlsym(library, "torch_from_blob")) : nullptr;
+#else
+  return nullptr;
+#endif
+}
+
+int64_t most_kept() {
+  const char* const text = std::getenv("FASTCONV_KEEP_MB");
+  return (text && *text ? std::strtoll(text, nullptr, 10) : 512) << 20;
+}
+
+class Blocks {
+ public:
+  void* take(int64_t bytes) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto block = free_.begin(); block != free_.end(); ++block)
+        if (block->bytes == bytes) {
+          void* const memory = block->memory;
+          kept_ -= bytes;
+          free_.erase(block);
+          return memory;
+        }
+    }
+    void* const memory = ::operator new(static_cast<std::size_t>(bytes), alignment);
+    prefer_large_pages(memory, static_cast<std::size_t>(bytes));
+    return memory;
+  }
+
+  void give_back(void* memory, int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    free_.push_front({memory, bytes});
+    kept_ += bytes;
+    shrink(most_);
+  }
+
+  int64_t kept(bool release) {
+    const std::lock_guard lock(mutex_);
+    if (release)
+      shrink(0);
+    return kept_;
+  }
+
+  bool keeps() const { return most_ > 0; }
+
+ private:
+  struct Block {
+    void* memory;
+    int64_t bytes;
+  };
+
+  void shrink(int64_t most) {
+    for (; kept_ > most; free_.pop_back()) {
+      kept_ -= free_.back().bytes;
+      ::operator delete(free_.back().memory, alignment);
+    }
+  }
+
+  std::mutex mutex_;
+  std::list<Block> free_;  // the last given back first
+  int64_t kept_ = 0;
+  const int64_t most_ = most_kept();
+};
+
+// Never destroyed: tensors may die after it would be.
+Blocks& blocks() {
+  static Blocks* const all = new Blocks;
+  return *all;
+}
+
+void give_back(void* memory, void* bytes) {
+  blocks().give_back(memory, static_cast<int64_t>(reinterpret_cast<std::intptr_t>(bytes)));
+}
+
+// Sizes of blocks are eighths of a power of two, so that nearly equal results share them.
+int64_t rounded(int64_t bytes) {
+  int64_t step = 1 << 16;
+  while (step * 16 <= bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+template <class Value>
+int32_t shim(Value value) {
+  return torch::stable::detail::to<int32_t>(torch::stable::detail::from(value));
+}
+
+}  // namespace
+
+std::optional<Tensor> kept_result(const std::vector<int64_t>& sizes, ScalarType dtype,
+                                  bool channels_last) {
+  static const FromBlob from_blob = find_from_blob();
+  const int64_t c = sizes[1], h = sizes[2], w = sizes[3];
+  const int64_t bytes = sizes[0] * c * h * w * (dtype == ScalarType::Double ? 8 : 4);
+  if (!from_blob || !blocks().keeps() || bytes < least_bytes)
+    return std::nullopt;
+  const int64_t block = rounded(bytes);
+  void* const memory = blocks().take(block);
+  const int64_t plain[] = {c * h * w, h * w, w, 1}, last[] = {c * h * w, 1, w * c, c};
+  AtenTensorHandle handle = nullptr;
+  const AOTITorchError failed =
+      from_blob(memory, 4, sizes.data(), channels_last ? last : plain, 0, shim(dtype),
+                shim(torch::headeronly::DeviceType::CPU), -1, &handle,
+                shim(torch::headeronly::Layout::Strided), nullptr, 0, give_back,
+                reinterpret_cast<void*>(static_cast<std::intptr_t>(block)));
+  if (failed) {
+    blocks().give_back(memory, block);
+    return std::nullopt;
+  }
+  return Tensor(handle);
+}
+
+int64_t kept_bytes(bool release) { return blocks().kept(release); }
+
+}  // namespace fastconv
