@@ -2,8 +2,10 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <list>
+#include <deque>
+#include <map>
 #include <mutex>
 #include <new>
 
@@ -19,8 +21,8 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t least_bytes = 512 << 10;
-constexpr std::align_val_t alignment{4096};
+constexpr int64_t least_bytes = 4096;
+constexpr std::align_val_t alignment{64};
 
 // torch's own function of this name, from 2.11 on.
 using FromBlob = AOTITorchError (*)(void* data, int64_t dimensions, const int64_t* sizes,
@@ -48,18 +50,18 @@ int64_t most_kept() {
   return (text && *text ? std::strtoll(text, nullptr, 10) : 512) << 20;
 }
 
+// Free blocks by size, in each size the longest unused first.
 class Blocks {
  public:
   void* take(int64_t bytes) {
     {
       const std::lock_guard lock(mutex_);
-      for (auto block = free_.begin(); block != free_.end(); ++block)
-        if (block->bytes == bytes) {
-          void* const memory = block->memory;
-          kept_ -= bytes;
-          free_.erase(block);
-          return memory;
-        }
+      const auto found = free_.find(bytes);
+      if (found != free_.end()) {
+        void* const memory = found->second.back().memory;
+        drop(found, false);
+        return memory;
+      }
     }
     void* const memory = ::operator new(static_cast<std::size_t>(bytes), alignment);
     prefer_large_pages(memory, static_cast<std::size_t>(bytes));
@@ -68,7 +70,7 @@ class Blocks {
 
   void give_back(void* memory, int64_t bytes) {
     const std::lock_guard lock(mutex_);
-    free_.push_front({memory, bytes});
+    free_[bytes].push_back({memory, ++time_});
     kept_ += bytes;
     shrink(most_);
   }
@@ -85,19 +87,30 @@ class Blocks {
  private:
   struct Block {
     void* memory;
-    int64_t bytes;
+    int64_t since;
   };
+  using Sizes = std::map<int64_t, std::deque<Block>>;
+
+  void drop(Sizes::iterator size, bool oldest) {
+    kept_ -= size->first;
+    oldest ? size->second.pop_front() : size->second.pop_back();
+    if (size->second.empty())
+      free_.erase(size);
+  }
 
   void shrink(int64_t most) {
-    for (; kept_ > most; free_.pop_back()) {
-      kept_ -= free_.back().bytes;
-      ::operator delete(free_.back().memory, alignment);
+    while (kept_ > most) {
+      const auto oldest = std::min_element(free_.begin(), free_.end(), [](auto& a, auto& b) {
+        return a.second.front().since < b.second.front().since;
+      });
+      ::operator delete(oldest->second.front().memory, alignment);
+      drop(oldest, true);
     }
   }
 
   std::mutex mutex_;
-  std::list<Block> free_;  // the last given back first
-  int64_t kept_ = 0;
+  Sizes free_;
+  int64_t kept_ = 0, time_ = 0;
   const int64_t most_ = most_kept();
 };
 
@@ -113,7 +126,7 @@ void give_back(void* memory, void* bytes) {
 
 // Sizes of blocks are eighths of a power of two, so that nearly equal results share them.
 int64_t rounded(int64_t bytes) {
-  int64_t step = 1 << 16;
+  int64_t step = 512;
   while (step * 16 <= bytes) step *= 2;
   return (bytes + step - 1) / step * step;
 }

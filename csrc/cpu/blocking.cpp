@@ -51,18 +51,7 @@ Cuts::Cuts(const std::vector<AxisRun>& runs, int64_t most, int64_t grain) : star
   }
 }
 
-namespace {
-
-// In cycles of one line: what multiplying the span costs, and what copying each band does (measured:
-// about 12 to begin a line and 8 elements a cycle).
-bool pays_apart(int64_t span, int64_t bands, int64_t taps, int64_t destinations, int64_t products) {
-  return span * products > 32 * (taps - bands) * (12 + destinations / 8);
-}
-
-}  // namespace
-
-Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destinations, int64_t products)
-    : step(step) {
+Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destinations) : step(step) {
   std::vector<int64_t> low, high;  // per band, in steps
   std::vector<int64_t> remainder;
   for (const AxisTap& tap : axis) {
@@ -81,8 +70,7 @@ Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destination
   const auto bands = static_cast<int64_t>(remainder.size());
   for (int64_t band = 0; band < bands; ++band) span = std::max(span, high[band] - low[band]);
   const auto count = static_cast<int64_t>(axis.size());
-  if (bands * (destinations + span) <= count * destinations &&
-      !pays_apart(span, bands, count, destinations, products)) {
+  if (bands * (destinations + span) <= count * destinations && span < destinations) {
     for (Tap& tap : taps) tap.shift -= low[tap.band];
     for (int64_t band = 0; band < bands; ++band)
       origin.push_back(remainder[band] + low[band] * step);

@@ -68,16 +68,13 @@ class Cuts {
 //
 // Taps whose offsets agree modulo the step share a band (stride 2 makes two bands, the even and
 // the odd lines), so consecutive destinations are always consecutive elements.  Where the
-// dilation is so large that shared bands would hold mostly unread lines, each tap has its own.
-//
-// Tiles that run on over line ends multiply `span` elements of each line in vain: `products` of
-// them per element make bands of their own pay too, even if more is copied.
+// dilation is so large that shared bands would hold mostly unread lines, or more between two lines
+// of destinations than in one, each tap has its own.
 struct Bands {
   struct Tap {
     int64_t band, shift;
   };
-  Bands(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations,
-        int64_t products = 0);
+  Bands(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations);
   std::vector<int64_t> origin;
   std::vector<Tap> taps;
   int64_t step;
@@ -95,9 +92,9 @@ struct BlockCopy {
         picture((rows + vertical.span) * pitch),
         area(vertical.count() * horizontal.count() * picture) {}
   template <class T>
-  BlockCopy(const Gather<T>& g, int64_t rows, int64_t columns, int64_t products = 0)
-      : BlockCopy(Bands(g.row_taps, g.step_h, rows),
-                  Bands(g.column_taps, g.step_w, columns, products), rows, columns) {}
+  BlockCopy(const Gather<T>& g, int64_t rows, int64_t columns)
+      : BlockCopy(Bands(g.row_taps, g.step_h, rows), Bands(g.column_taps, g.step_w, columns), rows,
+                  columns) {}
   int64_t tap_at(size_t row_tap, size_t column_tap) const {
     const Bands::Tap u = vertical.taps[row_tap], v = horizontal.taps[column_tap];
     return (u.band * horizontal.count() + v.band) * picture + u.shift * pitch + v.shift;

@@ -147,7 +147,7 @@ inline T sum_of(Vec<T> v) {
   return sum;
 }
 
-// x is cut off together with dy: what lies behind its line's end may be NaN.
+// Both are cut off at the line's end: what lies behind it may be NaN.
 template <class T, int N>
 void sum_planes(const PlaneSums<T>& s, int64_t tap) {
   Vec<T> acc[N] = {};
@@ -164,7 +164,8 @@ void sum_planes(const PlaneSums<T>& s, int64_t tap) {
     }
     if (rest == 0)
       continue;
-    const Vec<T> value = load(dy + whole);
+    const Vec<T> value = i + 1 < s.lines ? keep_first<T>(load(dy + whole), rest)
+                                         : load_first(dy + whole, rest);
     FASTCONV_UNROLL
     for (int t = 0; t < N; ++t) acc[t] += value * keep_first<T>(load(x[t] + whole), rest);
   }

@@ -33,7 +33,7 @@ class Planes {
                 g.columns > widest ? panel : 1),
         rows(axis_runs(g.row_taps, g.step_h, g.rows, g.src_h),
              std::max<int64_t>(target_pixels / columns.longest, 1)),
-        copy(g, rows.longest, columns.longest, g.dst_channels * phase_taps()),
+        copy(g, rows.longest, columns.longest),
         plane(odd_lines(copy.area)),
         depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1),
         row_wise(round_up(columns.longest, panel > 2 * k.lanes ? k.lanes : panel) <= copy.pitch),
@@ -96,7 +96,8 @@ class Planes {
   int64_t channels_per_item() const {
     const int64_t blocks = g.images * g.groups * rows.count() * columns.count();
     const int64_t threads = g.products() < serial_products ? 1 : thread_count();
-    const int64_t parts = threads > 1 ? std::max<int64_t>(1, 2 * threads / blocks) : 1;
+    int64_t parts = 1;  // each copies the block for itself: no more of them than threads need
+    while (blocks * parts % threads != 0 && blocks * parts < 2 * threads) ++parts;
     return round_up(divide_up(g.dst_channels, parts), channel_split.part);
   }
 

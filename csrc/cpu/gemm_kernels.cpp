@@ -149,8 +149,19 @@ inline void clear_run(T* to, int64_t count) {
   for (; i < count; ++i) to[i] = 0;
 }
 
+// Lines without margins.
+template <class T>
+inline void copy_whole_lines(const LinesArguments<T>& l) {
+  for (int64_t e = 0; e < l.lines; ++e)
+    copy_run(l.to + e * l.to_line, l.from + e * l.from_line, l.length);
+}
+
 template <class T>
 void copy_lines(const LinesArguments<T>& l) {
+  if (l.begin == 0 && l.end == l.length && l.first == 0 && l.last == l.lines && l.from_step == 1) {
+    copy_whole_lines(l);
+    return;
+  }
   T* to = l.to;
   for (int64_t e = 0; e < l.lines; ++e, to += l.to_line) {
     if (e < l.first || e >= l.last) {
@@ -318,6 +329,8 @@ void spread(T* to, int64_t step, const T* from, int64_t count, bool add) {
     copy_run(to, from, count);
     return;
   }
+  if (step == 1)
+    for (; i + lanes<T> <= count; i += lanes<T>) store(to + i, load(to + i) + load(from + i));
 #if defined(FASTCONV_SHUFFLES)
   if (step == 2 && lanes<T> > 1)
     i = spread_pairs(to, from, count, add);
