@@ -110,7 +110,7 @@ void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, i
 template <class T>
 void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
                  int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
-                 int64_t channels, T* to, int64_t plane) {
+                 int64_t channels, T* to, int64_t plane, bool outside_too) {
   const Bands &v = copy.vertical, &h = copy.horizontal;
   LinesArguments<T> l{};
   l.to_line = copy.pitch, l.lines = rows + v.span, l.length = columns + h.span;
@@ -120,6 +120,8 @@ void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, i
     const int64_t x0 = h.origin[band % h.count()] + h.step * j0;
     const Inside lines(y0, v.step, src_h, l.lines), elements(x0, h.step, src_w, l.length);
     const bool any = lines.end > lines.begin && elements.end > elements.begin;
+    if (!any && !outside_too)
+      continue;
     l.first = lines.begin, l.last = any ? lines.end : lines.begin;
     l.begin = elements.begin, l.end = elements.end;
     const int64_t at =
@@ -133,9 +135,9 @@ void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, i
 }
 
 template void copy_planes(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, int64_t, float*, int64_t);
+                          int64_t, int64_t, int64_t, int64_t, float*, int64_t, bool);
 template void copy_planes(const BlockCopy&, const double*, const Strides&, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, int64_t, int64_t, double*, int64_t);
+                          int64_t, int64_t, int64_t, int64_t, int64_t, double*, int64_t, bool);
 template void copy_pixels(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t,
                           int64_t, int64_t, int64_t, int64_t, float*, int64_t);
 template void copy_pixels(const BlockCopy&, const double*, const Strides&, int64_t, int64_t,

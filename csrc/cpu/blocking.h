@@ -119,11 +119,12 @@ void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, i
                  int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
                  int64_t channels, T* to, int64_t pixel);
 
-// The same for planes: each channel becomes one copy, `plane` elements apart.
+// The same for planes: each channel becomes one copy, `plane` elements apart.  Bands that lie outside
+// the picture are zeros, unless nobody reads them.
 template <class T>
 void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
                  int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
-                 int64_t channels, T* to, int64_t plane);
+                 int64_t channels, T* to, int64_t plane, bool outside_too = true);
 
 // How many bytes of copied picture one thread works on: with the weights' panel and the
 // destination it should stay within its L2.

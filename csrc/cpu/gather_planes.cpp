@@ -141,7 +141,8 @@ class Planes {
         g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
     for (int64_t part = 0; part < depth.count; ++part) {
       copy_planes(copy, from + depth.begin(part) * g.src_strides.channel, g.src_strides, g.src_h,
-                  g.src_w, b.i0, b.j0, b.rows, b.columns, depth.length(part), buffers.copy, plane);
+                  g.src_w, b.i0, b.j0, b.rows, b.columns, depth.length(part), buffers.copy, plane,
+                  g.has_phases() || !reads_inside(b));
       for (int64_t y = 0; y < g.phases_h.count; ++y)
         for (int64_t x = 0; x < g.phases_w.count; ++x)
           run_phase(b, y, x, part, buffers);
@@ -159,13 +160,23 @@ class Planes {
       run_block(b, t, part, buffers.copy);
   }
 
+  // Whether the tap reads inside the picture somewhere in the block.
+  bool row_reads(const Block& b, const AxisTap& tap) const {
+    return is_live({tap.offset + b.i0 * g.step_h, 0}, g.step_h, b.rows, g.src_h);
+  }
+  bool column_reads(const Block& b, const AxisTap& tap) const {
+    return is_live({tap.offset + b.j0 * g.step_w, 0}, g.step_w, b.columns, g.src_w);
+  }
+  bool reads_inside(const Block& b) const {
+    return std::any_of(g.row_taps.begin(), g.row_taps.end(),
+                       [&](const AxisTap& tap) { return row_reads(b, tap); }) &&
+           std::any_of(g.column_taps.begin(), g.column_taps.end(),
+                       [&](const AxisTap& tap) { return column_reads(b, tap); });
+  }
+
   // The taps of phase (y, x) that read inside the picture somewhere in the block; if there is none,
   // one that reads zeros.
   int64_t find_taps(const Block& b, int64_t y, int64_t x, int64_t length, TapOffset* taps) const {
-    const auto reads = [](const AxisTap& tap, int64_t first, int64_t count, int64_t step,
-                          int64_t size) {
-      return is_live({tap.offset + first * step, 0}, step, count, size);
-    };
     int64_t count = 0, dead = 0;
     for (size_t u = 0; u < g.row_taps.size(); ++u)
       for (size_t v = 0; v < g.column_taps.size(); ++v) {
@@ -173,9 +184,7 @@ class Planes {
           continue;
         taps[count] = {static_cast<int64_t>(u * g.column_taps.size() + v) * length,
                        copy.tap_at(u, v)};
-        const bool live = reads(g.row_taps[u], b.i0, b.rows, g.step_h, g.src_h) &&
-                          reads(g.column_taps[v], b.j0, b.columns, g.step_w, g.src_w);
-        live ? ++count : ++dead;
+        row_reads(b, g.row_taps[u]) && column_reads(b, g.column_taps[v]) ? ++count : ++dead;
       }
     if (count == 0 && dead > 0)
       return 1;
