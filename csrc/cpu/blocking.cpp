@@ -51,7 +51,9 @@ Cuts::Cuts(const std::vector<AxisRun>& runs, int64_t most, int64_t grain) : star
   }
 }
 
-Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destinations) : step(step) {
+Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destinations,
+             int64_t most_span)
+    : step(step) {
   std::vector<int64_t> low, high;  // per band, in steps
   std::vector<int64_t> remainder;
   for (const AxisTap& tap : axis) {
@@ -70,7 +72,7 @@ Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destination
   const auto bands = static_cast<int64_t>(remainder.size());
   for (int64_t band = 0; band < bands; ++band) span = std::max(span, high[band] - low[band]);
   const auto count = static_cast<int64_t>(axis.size());
-  if (bands * (destinations + span) <= count * destinations && span < destinations) {
+  if (bands * (destinations + span) <= count * destinations && span <= most_span) {
     for (Tap& tap : taps) tap.shift -= low[tap.band];
     for (int64_t band = 0; band < bands; ++band)
       origin.push_back(remainder[band] + low[band] * step);

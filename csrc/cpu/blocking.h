@@ -68,13 +68,14 @@ class Cuts {
 //
 // Taps whose offsets agree modulo the step share a band (stride 2 makes two bands, the even and
 // the odd lines), so consecutive destinations are always consecutive elements.  Where the
-// dilation is so large that shared bands would hold mostly unread lines, or more between two lines
-// of destinations than in one, each tap has its own.
+// dilation is so large that shared bands would hold mostly unread lines, or a span of more than
+// `most_span`, each tap has its own.
 struct Bands {
   struct Tap {
     int64_t band, shift;
   };
-  Bands(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations);
+  Bands(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations,
+        int64_t most_span = INT64_MAX);
   std::vector<int64_t> origin;
   std::vector<Tap> taps;
   int64_t step;
@@ -92,9 +93,9 @@ struct BlockCopy {
         picture((rows + vertical.span) * pitch),
         area(vertical.count() * horizontal.count() * picture) {}
   template <class T>
-  BlockCopy(const Gather<T>& g, int64_t rows, int64_t columns)
-      : BlockCopy(Bands(g.row_taps, g.step_h, rows), Bands(g.column_taps, g.step_w, columns), rows,
-                  columns) {}
+  BlockCopy(const Gather<T>& g, int64_t rows, int64_t columns, int64_t most_span = INT64_MAX)
+      : BlockCopy(Bands(g.row_taps, g.step_h, rows),
+                  Bands(g.column_taps, g.step_w, columns, most_span), rows, columns) {}
   int64_t tap_at(size_t row_tap, size_t column_tap) const {
     const Bands::Tap u = vertical.taps[row_tap], v = horizontal.taps[column_tap];
     return (u.band * horizontal.count() + v.band) * picture + u.shift * pitch + v.shift;

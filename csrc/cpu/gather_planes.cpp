@@ -8,7 +8,8 @@
 // Destination (i, j) of the block is q = i * pitch + j, and every tap reads at q + a constant, so
 // a vector runs on over line ends: the few results that fall between the lines are dropped when
 // the tile is stored.  That wastes span / pitch of the work (2 of 58 for a 3x3 at 56 pixels), where
-// vectors that stop at line ends would waste 8 of 64.  Where lines fill vectors better, they stop.
+// vectors that stop at line ends would waste 8 of 64.  Where lines fill vectors better, they stop;
+// and where a dilation makes the span longer than the lines, each column tap has a copy of its own.
 #include "blocking.h"
 #include "parallel.h"
 #include "workspace.h"
@@ -33,7 +34,7 @@ class Planes {
                 g.columns > widest ? panel : 1),
         rows(axis_runs(g.row_taps, g.step_h, g.rows, g.src_h),
              std::max<int64_t>(target_pixels / columns.longest, 1)),
-        copy(g, rows.longest, columns.longest),
+        copy(g, rows.longest, columns.longest, columns.longest - 1),
         plane(odd_lines(copy.area)),
         depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1),
         row_wise(round_up(columns.longest, panel > 2 * k.lanes ? k.lanes : panel) <= copy.pitch),
