@@ -216,6 +216,7 @@ std::string isas() {
 }
 
 int64_t kept(bool release) { return kept_bytes(release); }
+bool keeps() { return keeps_results(); }
 
 std::string isa() { return kernels().name; }
 
@@ -234,6 +235,7 @@ STABLE_TORCH_LIBRARY(fastconv, m) {
   m.def("isas() -> str");
   m.def("isa() -> str");
   m.def("kept_bytes(bool release) -> int");
+  m.def("keeps_results() -> bool");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
@@ -249,6 +251,7 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
   m.impl("isas", TORCH_BOX(&isas));
   m.impl("isa", TORCH_BOX(&isa));
   m.impl("kept_bytes", TORCH_BOX(&kept));
+  m.impl("keeps_results", TORCH_BOX(&keeps));
 }
 
 }  // namespace fastconv

@@ -45,6 +45,11 @@ FromBlob find_from_blob() {
 #endif
 }
 
+FromBlob torch_from_blob_function() {
+  static const FromBlob found = find_from_blob();
+  return found;
+}
+
 int64_t most_kept() {
   const char* const text = std::getenv("FASTCONV_KEEP_MB");
   return (text && *text ? std::strtoll(text, nullptr, 10) : 512) << 20;
@@ -140,10 +145,10 @@ int32_t shim(Value value) {
 
 std::optional<Tensor> kept_result(const std::vector<int64_t>& sizes, ScalarType dtype,
                                   bool channels_last) {
-  static const FromBlob from_blob = find_from_blob();
+  const FromBlob from_blob = torch_from_blob_function();
   const int64_t c = sizes[1], h = sizes[2], w = sizes[3];
   const int64_t bytes = sizes[0] * c * h * w * (dtype == ScalarType::Double ? 8 : 4);
-  if (!from_blob || !blocks().keeps() || bytes < least_bytes)
+  if (bytes < least_bytes || !keeps_results())
     return std::nullopt;
   const int64_t block = rounded(bytes);
   void* const memory = blocks().take(block);
@@ -160,6 +165,8 @@ std::optional<Tensor> kept_result(const std::vector<int64_t>& sizes, ScalarType 
   }
   return Tensor(handle);
 }
+
+bool keeps_results() { return torch_from_blob_function() && blocks().keeps(); }
 
 int64_t kept_bytes(bool release) { return blocks().kept(release); }
 

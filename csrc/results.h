@@ -25,6 +25,8 @@ std::optional<torch::stable::Tensor> kept_result(const std::vector<int64_t>& siz
                                                  torch::headeronly::ScalarType dtype,
                                                  bool channels_last);
 
+bool keeps_results();
+
 // Bytes in free blocks; `release` gives them back to the system first.
 int64_t kept_bytes(bool release);
 
