@@ -222,12 +222,16 @@ void pack_any(const WeightsArguments<T>& w) {
   const int64_t to_outer = k_outside ? w.to_k : w.to_m, to_inner = k_outside ? w.to_m : w.to_k;
   for (int64_t i0 = 0; i0 < inner; i0 += block) {
     const int64_t i1 = i0 + block < inner ? i0 + block : inner;
-    for (int64_t o = 0; o < outer; ++o)
-      for (int64_t i = i0; i < i1; ++i) {
-        const T* from = w.from + o * from_outer + i * from_inner;
-        T* to = w.to + o * to_outer + i * to_inner;
-        for (int64_t t = 0; t < w.tap_count; ++t) to[t * w.to_tap] = from[w.taps[t]];
-      }
+    for (int64_t o = 0; o < outer; ++o) {
+      const T* from = w.from + o * from_outer;
+      T* to = w.to + o * to_outer;
+      if (w.tap_count == 1)
+        for (int64_t i = i0; i < i1; ++i) to[i * to_inner] = from[w.taps[0] + i * from_inner];
+      else
+        for (int64_t i = i0; i < i1; ++i)
+          for (int64_t t = 0; t < w.tap_count; ++t)
+            to[i * to_inner + t * w.to_tap] = from[i * from_inner + w.taps[t]];
+    }
   }
 }
 
