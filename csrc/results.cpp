@@ -21,7 +21,6 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t least_bytes = 4096;
 constexpr std::align_val_t alignment{64};
 
 // torch's own function of this name, from 2.11 on.
@@ -148,7 +147,7 @@ std::optional<Tensor> kept_result(const std::vector<int64_t>& sizes, ScalarType 
   const FromBlob from_blob = torch_from_blob_function();
   const int64_t c = sizes[1], h = sizes[2], w = sizes[3];
   const int64_t bytes = sizes[0] * c * h * w * (dtype == ScalarType::Double ? 8 : 4);
-  if (bytes < least_bytes || !keeps_results())
+  if (bytes == 0 || !keeps_results())
     return std::nullopt;
   const int64_t block = rounded(bytes);
   void* const memory = blocks().take(block);
