@@ -5,12 +5,16 @@
 //   frozen_backward(gradient, bits, u, to, added, space, numbers)
 //   frozen_block(from, to, numbers)
 //   frozen_space(backward, numbers) -> floats of `space`
+//   frozen_moments(features, first, second, space, numbers)
+//   frozen_moments_backward(features, first, second, add, to, space, numbers)
+//   frozen_moments_space(backward, channels) -> floats of `space`
 //   prepared_floats(c_out, c_in, tile, rotated) -> floats of `u`
 //
 // They write into memory that the caller keeps.  `numbers`: see Numbers.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -18,6 +22,7 @@
 #include <vector>
 
 #include "cpu/few_channels.h"
+#include "cpu/gram.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/winograd.h"
@@ -169,6 +174,51 @@ void frozen_block(const Tensor& from, Tensor to, const Sizes& numbers) {
   });
 }
 
+// numbers: n, c, h, w.  `at` picture i of the batch.
+Moments moments_of(const Tensor& features, const Sizes& numbers) {
+  if (numbers.size() != 4 || *std::min_element(numbers.begin(), numbers.end()) < 1)
+    refuse("frozen: moments expect 4 positive numbers");
+  const int64_t pixels = numbers[2] * numbers[3];
+  const int64_t image = ceil_div(numbers[1], block_width) * block_width * pixels;
+  return {numbers[1], pixels, floats_of(features, numbers[0] * image)};
+}
+
+float* picture_at(float* data, int64_t index, int64_t floats) { return data ? data + index * floats : nullptr; }
+
+float* optional_floats(const std::optional<Tensor>& t, int64_t least) {
+  return t ? floats_of(*t, least) : nullptr;
+}
+
+void frozen_moments(const Tensor& features, std::optional<Tensor> first, std::optional<Tensor> second,
+                    Tensor space, const Sizes& numbers) {
+  Moments m = moments_of(features, numbers);
+  const int64_t n = numbers[0], c = m.channels;
+  float* to_first = optional_floats(first, n * c);
+  float* to_second = optional_floats(second, n * c * c);
+  float* work = floats_of(space, moments_workspace(c));
+  for (int64_t i = 0; i < n; ++i, m.features += ceil_div(c, block_width) * block_width * m.pixels)
+    moments(m, picture_at(to_first, i, c), picture_at(to_second, i, c * c), work);
+}
+
+void frozen_moments_backward(const Tensor& features, const std::optional<Tensor>& first,
+                             const std::optional<Tensor>& second, bool add, Tensor to, Tensor space,
+                             const Sizes& numbers) {
+  Moments m = moments_of(features, numbers);
+  const int64_t n = numbers[0], c = m.channels;
+  const int64_t image = ceil_div(c, block_width) * block_width * m.pixels;
+  float* from_first = optional_floats(first, n * c);
+  float* from_second = optional_floats(second, n * c * c);
+  float* gradient = floats_of(to, n * image);
+  float* work = floats_of(space, moments_backward_workspace(c));
+  for (int64_t i = 0; i < n; ++i, m.features += image)
+    moments_backward(m, picture_at(from_first, i, c), picture_at(from_second, i, c * c), add,
+                     gradient + i * image, work);
+}
+
+int64_t frozen_moments_space(bool backward, int64_t channels) {
+  return backward ? moments_backward_workspace(channels) : moments_workspace(channels);
+}
+
 int64_t prepared_floats(int64_t c_out, int64_t c_in, int64_t tile, bool rotated) {
   return winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated);
 }
@@ -182,6 +232,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
         "Tensor(b!) space, int[] numbers) -> ()");
   m.def("prepared_floats(int c_out, int c_in, int tile, bool rotated) -> int");
   m.def("frozen_space(bool backward, int[] numbers) -> int");
+  m.def("frozen_moments(Tensor features, Tensor(a!)? first, Tensor(b!)? second, Tensor(c!) space, "
+        "int[] numbers) -> ()");
+  m.def("frozen_moments_backward(Tensor features, Tensor? first, Tensor? second, bool add, "
+        "Tensor(a!) to, Tensor(b!) space, int[] numbers) -> ()");
+  m.def("frozen_moments_space(bool backward, int channels) -> int");
   m.def("frozen_block(Tensor from_, Tensor(a!) to, int[] numbers) -> ()");
 }
 
@@ -189,11 +244,14 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
   m.impl("frozen_forward", TORCH_BOX(&frozen_forward));
   m.impl("frozen_backward", TORCH_BOX(&frozen_backward));
   m.impl("frozen_block", TORCH_BOX(&frozen_block));
+  m.impl("frozen_moments", TORCH_BOX(&frozen_moments));
+  m.impl("frozen_moments_backward", TORCH_BOX(&frozen_moments_backward));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
   m.impl("prepared_floats", TORCH_BOX(&prepared_floats));
   m.impl("frozen_space", TORCH_BOX(&frozen_space));
+  m.impl("frozen_moments_space", TORCH_BOX(&frozen_moments_space));
 }
 
 }  // namespace fastconv

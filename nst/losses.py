@@ -1,6 +1,7 @@
 """The losses: content, style by statistics of features, total variation, range.
 
-f is a feature map (1, c, h, w) seen as c signals of m = h w values.  With `normalize`, each
+f is a feature map (1, c, h, w) seen as c signals of m = h w values.  A style loss knows of it
+only the moments, which the network hands out without f itself.  With `normalize`, each
 loss is divided by the same loss of its target against nothing (all zeros for style, the
 channels' means for content), so that a weight means the same at every size, for every network
 and every layer.
@@ -19,31 +20,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastconv import Moments, moments_of
+
 Statistics = tuple[Tensor, ...]
 
 COVARIANCE_EPS = 1e-4  # relative to the mean variance; keeps square roots differentiable
 NEWTON_STEPS = 12
 
 
-def gram(f: Tensor) -> Tensor:
+Features = Tensor | Moments
+
+
+def _moments(f: Features) -> tuple[Tensor, Tensor]:
+    first, second = moments_of(f) if isinstance(f, Tensor) else f
+    return first.squeeze(0), second.squeeze(0)
+
+
+def gram(f: Features) -> Tensor:
     """G[i,j] = sum_k f[i,k] f[j,k] / m, shape (c, c)."""
-    flat = f.flatten(2).squeeze(0)
-    return flat @ flat.T / flat.shape[1]
+    return _moments(f)[1]
 
 
-def mean_and_covariance(f: Tensor) -> Statistics:
+def mean_and_covariance(f: Features) -> Statistics:
     """mu[i] = mean of f[i], S[i,j] = mean of (f[i] - mu[i]) (f[j] - mu[j])."""
-    flat = f.flatten(2).squeeze(0)
-    mean = flat.mean(1)
-    centred = flat - mean[:, None]
-    return mean, centred @ centred.T / flat.shape[1]
+    mean, second = _moments(f)
+    return mean, second - torch.outer(mean, mean)
 
 
-def _gram_over_c(f: Tensor) -> Statistics:
-    return (gram(f) / f.shape[1],)
+def _gram_over_c(f: Features) -> Statistics:
+    own = gram(f)
+    return (own / own.shape[0],)
 
 
-def _gram_alone(f: Tensor) -> Statistics:
+def _gram_alone(f: Features) -> Statistics:
     return (gram(f),)
 
 
@@ -123,7 +132,7 @@ class StyleRow:
     """A row of STYLE_LOSSES."""
 
     about: str
-    statistics: Callable[[Tensor], Statistics]
+    statistics: Callable[[Features], Statistics]
     distance: Callable[[Statistics, Statistics], Tensor]
     size: Callable[[Statistics], Tensor]  # the distance from nothing, for `normalize`
     prepare: Callable[[Statistics], Statistics] = lambda target: target
@@ -169,6 +178,7 @@ class StyleLoss(nn.Module):
     """A loss layer: how far the features' statistics are from those of the style(s)."""
 
     kind = "style"
+    reads = "moments"
 
     def __init__(self, name: str, target: Statistics, normalize: bool) -> None:
         super().__init__()
@@ -176,7 +186,7 @@ class StyleLoss(nn.Module):
         self.target = self.row.prepare(target)
         self.scale = 1.0 if not normalize else 1 / max(float(self.row.size(target)), 1e-12)
 
-    def forward(self, f: Tensor) -> Tensor:
+    def forward(self, f: Features) -> Tensor:
         return self.row.distance(self.row.statistics(f), self.target) * self.scale
 
 
@@ -184,6 +194,7 @@ class ContentLoss(nn.Module):
     """A loss layer: how far the features are from the content's, place by place."""
 
     kind = "content"
+    reads = "features"
 
     def __init__(self, name: str, target: Tensor, normalize: bool) -> None:
         super().__init__()
@@ -196,7 +207,7 @@ class ContentLoss(nn.Module):
         return self.compare(f, self.target) * self.scale
 
 
-def blend(name: str, features: Sequence[Tensor], weights: Sequence[float]) -> Statistics:
+def blend(name: str, features: Sequence[Features], weights: Sequence[float]) -> Statistics:
     """The weighted mean of several styles' statistics; for one style, simply its own."""
     total = sum(weights)
     each = [STYLE_LOSSES[name].statistics(f) for f in features]

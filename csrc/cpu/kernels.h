@@ -90,6 +90,12 @@ struct ChainKernels {
   void (*add)(const float* other, int64_t rows, int64_t columns, float* strip);
 };
 
+struct GramKernels {
+  void (*add_up)(const float* from, int64_t pixels, float* total);
+  void (*finish)(const float* product, const float* constant, int64_t pixels, bool accumulate,
+                 float* to);
+};
+
 struct FewKernels {
   void (*spread)(const float* lines, int64_t channels, int64_t columns, const float* weights,
                  const float* bias, bool relu, float* strips);
@@ -151,6 +157,7 @@ struct Kernels {
   const FewKernels* few;
   const WinogradGradWeight* winograd_grad_weight_f4;
   const WinogradGradWeight* winograd_grad_weight_f6;
+  const GramKernels* gram;
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

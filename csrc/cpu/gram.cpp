@@ -1,0 +1,172 @@
+// The blocking of moments (equations: gram.h).
+//
+// Both products run on Winograd's micro-kernels: the second moment is the outer product that its
+// gradient to the weights adds up, the way back a product with a constant matrix.  A chunk of
+// pixels of all channels is copied to the second-level cache first: at power-of-two distances
+// the blocks of 16 channels would fall into the same few sets.
+//
+// Measured on the development machine, VGG19's five style layers at 512 px, 2 threads, there and
+// back: 25 ms; torch.mm on the plain layout (features @ features.T and its gradient) 234 ms.
+#include "gram.h"
+
+#include <algorithm>
+
+#include "kernels.h"
+#include "parallel.h"
+#include "winograd_tiles.h"
+
+namespace fastconv {
+namespace {
+
+constexpr int64_t forward_pixels = 128, backward_pixels = 112;  // in a chunk
+constexpr int64_t cob_width = 64;  // output channels that are multiplied together, as in Winograd
+
+struct Sizes {
+  int64_t blocks, row;  // row: floats of one of the second moment's rows, with room for a panel
+  explicit Sizes(int64_t channels)
+      : blocks(ceil_div(channels, block_width)), row((blocks + 1) * block_width) {}
+  int64_t sums() const { return blocks * block_width * row; }
+};
+
+// Pixels first ... last of all channels, [block][pixel][16].
+void pack(const Moments& m, int64_t first, int64_t last, const TileStrides& strides, float* to) {
+  const int64_t blocks = ceil_div(m.channels, block_width);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const float* from = m.features + (b * m.pixels + first) * block_width;
+    std::copy_n(from, (last - first) * block_width, to + b * strides.block);
+  }
+}
+
+// Adds what these pixels contribute: the rows of one block of channels, columns from there on.
+void add_products(const Sizes& s, const TileStrides& strides, const float* packed, int64_t pixels,
+                  bool fresh, float* sums) {
+  const WinogradGradWeight& kernel = *kernels().winograd_grad_weight_f4;
+  const int64_t panel_blocks = std::max<int64_t>(kernel.panel / block_width, 1);
+  for (int64_t b = 0; b < s.blocks; ++b) {
+    float* rows = sums + b * block_width * s.row;
+    for (int64_t o = b / panel_blocks * panel_blocks; o < s.blocks; o += panel_blocks) {
+      // a last block without a partner is read twice; the second half of its sums is room
+      const bool alone = o + panel_blocks > s.blocks;
+      kernel.add({packed + b * strides.block, packed + o * strides.block,
+                  rows + o * block_width, pixels, panel_blocks * block_width,
+                  alone ? 0 : strides.block, s.row, fresh});
+    }
+  }
+}
+
+// The share of each part of the pixels is added up in order: the result does not depend on which
+// thread was faster.
+void collect_products(const Sizes& s, int64_t channels, int64_t parts, float scale, float* sums,
+                      float* second) {
+  parallel_for(s.blocks, [&](int64_t block, int64_t) {
+    const int64_t first = block * block_width, last = std::min(first + block_width, channels);
+    for (int64_t i = first; i < last; ++i)
+      for (int64_t j = i; j < channels; ++j) {
+        float sum = 0;
+        for (int64_t part = 0; part < parts; ++part) sum += sums[part * s.sums() + i * s.row + j];
+        second[i * channels + j] = second[j * channels + i] = scale * sum;
+      }
+  });
+}
+
+// U of the product: [o/64][o/panel within 64][k][panel], symmetric, and scaled.
+void pack_gradient(const float* d, int64_t channels, float scale, float* u) {
+  const int64_t panel = kernels().winograd->panel;
+  const int64_t outputs = ceil_div(channels, block_width) * block_width;
+  parallel_for(ceil_div(outputs, panel), [&](int64_t index, int64_t) {
+    float* to = u + index * panel * channels;
+    for (int64_t k = 0; k < channels; ++k)
+      for (int64_t i = 0; i < panel; ++i) {
+        const int64_t o = index * panel + i;
+        to[k * panel + i] =
+            o < channels ? scale * (d[o * channels + k] + d[k * channels + o]) : 0.f;
+      }
+  });
+}
+
+int64_t gradient_floats(int64_t channels) {
+  return ceil_div(channels, cob_width) * cob_width * channels;
+}
+
+}  // namespace
+
+int64_t moments_workspace(int64_t channels) {
+  const Sizes s(channels);
+  const int64_t packed = strides_for(s.blocks, forward_pixels).element;
+  return thread_count() * (packed + s.sums() + s.blocks * block_width);
+}
+
+void moments(const Moments& m, float* first, float* second, float* workspace) {
+  const Sizes s(m.channels);
+  const TileStrides strides = strides_for(s.blocks, forward_pixels);
+  const int64_t chunks = ceil_div(m.pixels, forward_pixels);
+  const int64_t parts = std::min(thread_count(), chunks);
+  float* packed = workspace;
+  float* sums = packed + parts * strides.element;
+  float* totals = sums + parts * s.sums();
+  parallel_for(parts, [&](int64_t part, int64_t) {
+    float* mine = packed + part * strides.element;
+    float* total = totals + part * s.blocks * block_width;
+    std::fill_n(total, s.blocks * block_width, 0.f);
+    const int64_t begin = part * chunks / parts, end = (part + 1) * chunks / parts;
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      const int64_t from = chunk * forward_pixels;
+      const int64_t to = std::min(from + forward_pixels, m.pixels);
+      pack(m, from, to, strides, mine);
+      if (second)
+        add_products(s, strides, mine, to - from, chunk == begin, sums + part * s.sums());
+      for (int64_t b = 0; first && b < s.blocks; ++b)
+        kernels().gram->add_up(mine + b * strides.block, to - from, total + b * block_width);
+    }
+  });
+  const float scale = 1.f / static_cast<float>(m.pixels);
+  if (second) collect_products(s, m.channels, parts, scale, sums, second);
+  for (int64_t i = 0; first && i < m.channels; ++i) {
+    float sum = 0;
+    for (int64_t part = 0; part < parts; ++part) sum += totals[part * s.blocks * block_width + i];
+    first[i] = scale * sum;
+  }
+}
+
+int64_t moments_backward_workspace(int64_t channels) {
+  const Sizes s(channels);
+  const int64_t packed = strides_for(s.blocks, backward_pixels).element;
+  const int64_t product = strides_for(cob_width / block_width, backward_pixels).element;
+  return gradient_floats(channels) + s.blocks * block_width + thread_count() * (packed + product);
+}
+
+void moments_backward(const Moments& m, const float* first, const float* second, bool accumulate,
+                      float* to, float* workspace) {
+  const Kernels& k = kernels();
+  const Sizes s(m.channels);
+  const float scale = 1.f / static_cast<float>(m.pixels);
+  const TileStrides strides = strides_for(s.blocks, backward_pixels);
+  const TileStrides out = strides_for(cob_width / block_width, backward_pixels);
+  float* u = workspace;
+  float* constant = u + gradient_floats(m.channels);
+  float* scratch = constant + s.blocks * block_width;
+  std::fill_n(constant, s.blocks * block_width, 0.f);
+  for (int64_t i = 0; first && i < m.channels; ++i) constant[i] = scale * first[i];
+  if (second) pack_gradient(second, m.channels, scale, u);
+  parallel_for(ceil_div(m.pixels, backward_pixels), [&](int64_t chunk, int64_t thread) {
+    float* packed = scratch + thread * (strides.element + out.element);
+    float* product = packed + strides.element;
+    const int64_t begin = chunk * backward_pixels;
+    const int64_t pixels = std::min(backward_pixels, m.pixels - begin);
+    if (second) pack(m, begin, begin + pixels, strides, packed);
+    for (int64_t o = 0; o < m.channels; o += cob_width) {
+      const int64_t outputs = std::min(cob_width, s.blocks * block_width - o);
+      if (second)
+        k.winograd->multiply({u + o * m.channels, packed, product, 1, m.channels,
+                              ceil_div(outputs, k.winograd->panel), pixels, strides.element,
+                              strides.block, out.element, out.block});
+      for (int64_t b = 0; b < outputs / block_width; ++b) {
+        const int64_t block = o / block_width + b;
+        k.gram->finish(second ? product + b * out.block : nullptr, constant + block * block_width,
+                       pixels, accumulate, to + (block * m.pixels + begin) * block_width);
+      }
+    }
+  });
+}
+
+}  // namespace fastconv
