@@ -1,9 +1,9 @@
 // The blocking of moments (equations: gram.h).
 //
-// Both products run on Winograd's micro-kernels: the second moment is the outer product that its
-// gradient to the weights adds up, the way back a product with a constant matrix.  A chunk of
-// pixels of all channels is copied to the second-level cache first: at power-of-two distances
-// the blocks of 16 channels would fall into the same few sets.
+// The second moment is the outer product that Winograd's gradient to the weights adds up, the way
+// back a product with a constant matrix.  A chunk of pixels of all channels is copied to the
+// second-level cache first: at power-of-two distances the blocks of 16 channels would fall into
+// the same few sets.
 //
 // Measured on the development machine, VGG19's five style layers at 512 px, 2 threads, there and
 // back: 25 ms; torch.mm on the plain layout (features @ features.T and its gradient) 234 ms.
@@ -19,7 +19,8 @@ namespace fastconv {
 namespace {
 
 constexpr int64_t forward_pixels = 128, backward_pixels = 112;  // in a chunk
-constexpr int64_t cob_width = 64;  // output channels that are multiplied together, as in Winograd
+constexpr int64_t direct_blocks = 8;  // so many are read where they lie: the sets have 12 ways
+constexpr int64_t spare_floats = 14 * block_width;
 
 struct Sizes {
   int64_t blocks, row;  // row: floats of one of the second moment's rows, with room for a panel
@@ -27,6 +28,12 @@ struct Sizes {
       : blocks(ceil_div(channels, block_width)), row((blocks + 1) * block_width) {}
   int64_t sums() const { return blocks * block_width * row; }
 };
+
+// With what fills a last panel.
+int64_t outputs_for(int64_t channels) {
+  const int64_t panel = std::max<int64_t>(kernels().gram->panel, block_width);
+  return ceil_div(channels, panel) * panel;
+}
 
 // Pixels first ... last of all channels, [block][pixel][16].
 void pack(const Moments& m, int64_t first, int64_t last, const TileStrides& strides, float* to) {
@@ -69,11 +76,10 @@ void collect_products(const Sizes& s, int64_t channels, int64_t parts, float sca
   });
 }
 
-// U of the product: [o/64][o/panel within 64][k][panel], symmetric, and scaled.
+// U of the product: [o/panel][k][panel], symmetric, and scaled.
 void pack_gradient(const float* d, int64_t channels, float scale, float* u) {
-  const int64_t panel = kernels().winograd->panel;
-  const int64_t outputs = ceil_div(channels, block_width) * block_width;
-  parallel_for(ceil_div(outputs, panel), [&](int64_t index, int64_t) {
+  const int64_t panel = kernels().gram->panel;
+  parallel_for(outputs_for(channels) / panel, [&](int64_t index, int64_t) {
     float* to = u + index * panel * channels;
     for (int64_t k = 0; k < channels; ++k)
       for (int64_t i = 0; i < panel; ++i) {
@@ -82,10 +88,6 @@ void pack_gradient(const float* d, int64_t channels, float scale, float* u) {
             o < channels ? scale * (d[o * channels + k] + d[k * channels + o]) : 0.f;
       }
   });
-}
-
-int64_t gradient_floats(int64_t channels) {
-  return ceil_div(channels, cob_width) * cob_width * channels;
 }
 
 }  // namespace
@@ -129,43 +131,34 @@ void moments(const Moments& m, float* first, float* second, float* workspace) {
 }
 
 int64_t moments_backward_workspace(int64_t channels) {
-  const Sizes s(channels);
-  const int64_t packed = strides_for(s.blocks, backward_pixels).element;
-  const int64_t product = strides_for(cob_width / block_width, backward_pixels).element;
-  return gradient_floats(channels) + s.blocks * block_width + thread_count() * (packed + product);
+  const int64_t packed = strides_for(Sizes(channels).blocks, backward_pixels).element;
+  const int64_t outputs = outputs_for(channels);
+  return outputs * channels + outputs + thread_count() * (packed + spare_floats);
 }
 
 void moments_backward(const Moments& m, const float* first, const float* second, bool accumulate,
                       float* to, float* workspace) {
-  const Kernels& k = kernels();
   const Sizes s(m.channels);
   const float scale = 1.f / static_cast<float>(m.pixels);
   const TileStrides strides = strides_for(s.blocks, backward_pixels);
-  const TileStrides out = strides_for(cob_width / block_width, backward_pixels);
+  const int64_t outputs = outputs_for(m.channels);
   float* u = workspace;
-  float* constant = u + gradient_floats(m.channels);
-  float* scratch = constant + s.blocks * block_width;
-  std::fill_n(constant, s.blocks * block_width, 0.f);
+  float* constant = u + outputs * m.channels;
+  float* scratch = constant + outputs;
+  std::fill_n(constant, outputs, 0.f);
   for (int64_t i = 0; first && i < m.channels; ++i) constant[i] = scale * first[i];
   if (second) pack_gradient(second, m.channels, scale, u);
+  const bool direct = s.blocks <= direct_blocks;
   parallel_for(ceil_div(m.pixels, backward_pixels), [&](int64_t chunk, int64_t thread) {
-    float* packed = scratch + thread * (strides.element + out.element);
-    float* product = packed + strides.element;
+    float* packed = scratch + thread * (strides.element + spare_floats);
     const int64_t begin = chunk * backward_pixels;
     const int64_t pixels = std::min(backward_pixels, m.pixels - begin);
-    if (second) pack(m, begin, begin + pixels, strides, packed);
-    for (int64_t o = 0; o < m.channels; o += cob_width) {
-      const int64_t outputs = std::min(cob_width, s.blocks * block_width - o);
-      if (second)
-        k.winograd->multiply({u + o * m.channels, packed, product, 1, m.channels,
-                              ceil_div(outputs, k.winograd->panel), pixels, strides.element,
-                              strides.block, out.element, out.block});
-      for (int64_t b = 0; b < outputs / block_width; ++b) {
-        const int64_t block = o / block_width + b;
-        k.gram->finish(second ? product + b * out.block : nullptr, constant + block * block_width,
-                       pixels, accumulate, to + (block * m.pixels + begin) * block_width);
-      }
-    }
+    if (second && !direct) pack(m, begin, begin + pixels, strides, packed);
+    const float* f = direct ? m.features + begin * block_width : packed;
+    const int64_t f_block = direct ? m.pixels * block_width : strides.block;
+    kernels().gram->multiply({u, f, constant, to + begin * block_width, packed + strides.element,
+                              second ? m.channels : 0, s.blocks * block_width, pixels, f_block,
+                              m.pixels * block_width, accumulate});
   });
 }
 

@@ -1,12 +1,23 @@
-// What moments need beyond Winograd's micro-kernels, for one block of 16 channels:
+// The kernels of moments (gram.h).
 //
-//   add_up   total[c] += sum_p from[p][c]
-//   finish   to[p][c] (+)= constant[c] + product[p][c]
+//   add_up     total[c] += sum_p from[p][c]                            one block of 16 channels
+//   multiply   to[o][p] (+)= constant[o] + sum_k U[k][o] f[k][p]       p: pixels, o and k: channels
+//
+//   f, to [channel/16][p][16]      U [o/panel][k][panel]
+//
+// The micro-kernel is Winograd's (winograd_gemm_kernels.cpp), but writes where the gradient is.
 #include "kernels.h"
 #include "lanes.h"
 
 namespace fastconv::FASTCONV_ISA {
 namespace {
+
+#if defined(__AVX512F__)
+constexpr int max_rows = 14;
+#else
+constexpr int max_rows = 6;
+#endif
+constexpr int panel = 2 * L;
 
 // Four sums, or each addition would wait for the one before it.
 void add_up(const float* from, int64_t pixels, float* total) {
@@ -21,21 +32,71 @@ void add_up(const float* from, int64_t pixels, float* total) {
   }
 }
 
-void finish(const float* product, const float* constant, int64_t pixels, bool accumulate,
-            float* to) {
-  for (int64_t p = 0; p < pixels; ++p)
-    for (int64_t c = 0; c < block_width; c += L) {
-      const int64_t at = p * block_width + c;
-      V v = load(constant + c);
-      if (product) v += load(product + at);
-      if (accumulate) v += load(to + at);
-      store(to + at, v);
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <int Rows>
+void ukr_rows_x_panel(const GramProduct& g, const float* u, const float* f, const float* constant,
+                      float* low, float* high) {
+  V sum[Rows][2] = {};
+#pragma GCC unroll 16
+  for (int p = 0; p < Rows; ++p) {  // what is read at the end comes while the sums are made
+    __builtin_prefetch(low + p * block_width, 1);
+    __builtin_prefetch(high + p * block_width, 1);
+  }
+  for (int64_t k0 = 0; k0 < g.depth; k0 += block_width, f += g.f_block) {
+    const int64_t n = smaller(block_width, g.depth - k0);
+    for (int64_t k = 0; k < n; ++k, u += panel) {
+      __builtin_prefetch(f + (2 * Rows + k) * block_width);  // for the pixels after the next ones
+      const V u0 = load(u), u1 = load(u + L);
+#pragma GCC unroll 16
+      for (int p = 0; p < Rows; ++p) {
+        const V x = broadcast(f[p * block_width + k]);
+        sum[p][0] += x * u0;
+        sum[p][1] += x * u1;
+      }
     }
+  }
+  const V c0 = load(constant), c1 = load(constant + L);
+#pragma GCC unroll 16
+  for (int p = 0; p < Rows; ++p) {
+    float* to[2] = {low + p * block_width, high + p * block_width};
+    store(to[0], (g.accumulate ? load(to[0]) + c0 : c0) + sum[p][0]);
+    store(to[1], (g.accumulate ? load(to[1]) + c1 : c1) + sum[p][1]);
+  }
+}
+
+using Ukr = void (*)(const GramProduct&, const float*, const float*, const float*, float*, float*);
+
+struct Ukrs {
+  Ukr of_rows[max_rows + 1];
+};
+
+template <int... I>
+constexpr Ukrs make_ukrs(Indices<I...>) {
+  return {{nullptr, ukr_rows_x_panel<I + 1>...}};
+}
+
+constexpr Ukrs ukrs = make_ukrs(CountTo<max_rows>::type{});
+
+void multiply(const GramProduct& g) {
+  const int64_t groups = ceil_div(g.pixels, max_rows);
+  for (int64_t group = 0; group < groups; ++group) {
+    const int64_t first = group * g.pixels / groups;
+    const int64_t rows = (group + 1) * g.pixels / groups - first;
+    for (int64_t o = 0; o < g.outputs; o += panel) {
+      const int64_t next = o + L;
+      float* to = g.to + first * block_width;
+      float* high = next < g.outputs ? to + next / block_width * g.to_block + next % block_width
+                                     : g.spare;
+      ukrs.of_rows[rows](g, g.u + o * g.depth, g.f + first * block_width, g.constant + o,
+                         to + o / block_width * g.to_block + o % block_width, high);
+    }
+  }
 }
 
 }  // namespace
 
 extern const GramKernels gram_kernels;
-const GramKernels gram_kernels = {add_up, finish};
+const GramKernels gram_kernels = {panel, add_up, multiply};
 
 }  // namespace fastconv::FASTCONV_ISA

@@ -90,10 +90,21 @@ struct ChainKernels {
   void (*add)(const float* other, int64_t rows, int64_t columns, float* strip);
 };
 
+struct GramProduct {
+  const float* u;
+  const float* f;
+  const float* constant;
+  float* to;
+  float* spare;                    // takes what a last panel has beyond the outputs
+  int64_t depth, outputs, pixels;  // outputs: a multiple of 16
+  int64_t f_block, to_block;       // strides, in floats
+  bool accumulate;
+};
+
 struct GramKernels {
+  int panel;
   void (*add_up)(const float* from, int64_t pixels, float* total);
-  void (*finish)(const float* product, const float* constant, int64_t pixels, bool accumulate,
-                 float* to);
+  void (*multiply)(const GramProduct&);
 };
 
 struct FewKernels {
