@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .algorithms import current_algorithm
+from .clock import Clock, Milestone
 from .errors import ArgumentError, DtypeError
 from .frozen_run import Moments, Outputs, Readings, Run, Stage, stage_from
 from .functional import conv2d
@@ -109,6 +110,7 @@ class Frozen(nn.Module):
         self.module = module
         self.taps, self.moments = taps, moments
         self.backend = backend
+        self.clock: Clock | None = None  # set it to learn where the time goes
         self._layers = list(module)[: max([*taps, *moments]) + 1]
         self._algo = current_algorithm()
         self._pieces: list[_Piece] | None = None  # made at the first call that can use them
@@ -118,6 +120,8 @@ class Frozen(nn.Module):
         if not isinstance(x, Tensor) or x.dim() != 4:
             shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ArgumentError(f"frozen stack: input expects shape (n, c, h, w), got {shape}")
+        if self.clock:
+            self.clock.start()
         outputs = self._fused(x) if self._fuses(x) else self._plain(x)
         taps = [outputs.taps[tap] for tap in self.taps]
         return taps + [outputs.moments[layer] for layer in self.moments]
@@ -129,16 +133,29 @@ class Frozen(nn.Module):
 
     def _plain(self, x: Tensor) -> Outputs:
         outputs = Outputs({}, {})
-        for index, layer in enumerate(self._layers):
-            x = self._run_layer(layer, x)
-            self._note(outputs, index, x)
+        for index in range(len(self._layers)):
+            x = self._unfused(index, x, outputs)
         return outputs
 
-    def _note(self, outputs: Outputs, index: int, x: Tensor) -> None:
+    def _unfused(self, index: int, x: Tensor, outputs: Outputs) -> Tensor:
+        """One layer by itself; what is read there goes to `outputs`."""
+        clock, layer = self.clock, self._layers[index]
+        if clock is None:
+            x = self._run_layer(layer, x)
+            if index in self.moments:
+                outputs.moments[index] = moments_of(x)
+        else:
+            x = self._run_layer(layer, Milestone.apply(x, clock, (index, "backward")))
+            x = Milestone.apply(x, clock, None)
+            clock.stop(index, "forward")
+            if index in self.moments:
+                found = moments_of(Milestone.apply(x, clock, (index, "moments_backward")))
+                marked = (Milestone.apply(moment, clock, None) for moment in found)
+                outputs.moments[index] = Moments(*marked)
+                clock.stop(index, "moments")
         if index in self.taps:
             outputs.taps[index] = x
-        if index in self.moments:
-            outputs.moments[index] = moments_of(x)
+        return x
 
     def _run_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
         """One layer as it stands, with constant weights, and never in place: taps are kept."""
@@ -155,10 +172,9 @@ class Frozen(nn.Module):
         outputs = Outputs({}, {})
         for piece in self._made_pieces():
             if piece.run is None:
-                x = self._run_layer(self._layers[piece.last], x)
-                self._note(outputs, piece.last, x)
+                x = self._unfused(piece.last, x, outputs)
             else:
-                found = piece.run(x)
+                found = piece.run(x, self.clock)
                 outputs.taps |= found.taps
                 outputs.moments |= found.moments
                 x = found.taps.get(piece.last, x)

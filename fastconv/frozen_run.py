@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .clock import Clock
 from .errors import ArgumentError
 from .geometry import ConvGeometry, geometry_of
 from .modules import Conv2d
@@ -312,7 +313,7 @@ class Run:
             self._plan = (size, Plan(self.stages, self.read, self.algo, n, h, w))
         return self._plan[1]
 
-    def __call__(self, x: Tensor) -> Outputs:
+    def __call__(self, x: Tensor, clock: Clock | None = None) -> Outputs:
         n, c, h, w = x.shape
         wanted = self.stages[0].conv.in_channels
         if c != wanted:
@@ -321,7 +322,7 @@ class Run:
             )
         with self.lock:
             plan = self.plan(n, *self.stages[0].padded_size(h, w))
-        found = iter(_Run.apply(self.stages[0].padded(x), plan, self.lock))
+        found = iter(_Run.apply(self.stages[0].padded(x), plan, self.lock, clock))
         taps = {plan.steps[i].stage.last: next(found) for i in plan.taps}
         moments = {
             plan.steps[i].stage.last: Moments(next(found), next(found)) for i in plan.moments
@@ -361,12 +362,14 @@ class _Run(torch.autograd.Function):
     """Gives the outputs at plan.taps, then both moments at each of plan.moments."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, plan: Plan, lock: threading.Lock) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, plan: Plan, lock: threading.Lock, clock: Clock | None
+    ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         source = x if last else x.contiguous()
         layout = LAST if last else PLANAR
-        ctx.plan, ctx.lock, ctx.layout, ctx.shape = plan, lock, layout, x.shape
+        ctx.plan, ctx.lock, ctx.layout, ctx.shape, ctx.clock = plan, lock, layout, x.shape, clock
         ctx.decisions = plan.decisions.take()
         ctx.features = {i: plan.features[i].take() for i in plan.moments}
         outputs = {i: plan.outputs[i].take().view(plan.steps[i].output_shape) for i in plan.taps}
@@ -389,22 +392,29 @@ class _Run(torch.autograd.Function):
                     space,
                     step.numbers(False, layout),
                 )
+                if clock:
+                    clock.stop(step.stage.last, "forward")
                 if i in ctx.features:
                     moments += _moments(to, step.output_shape, space)
+                    if clock:
+                        clock.stop(step.stage.last, "moments")
                 source, layout = to, BLOCKED
         return (*outputs.values(), *moments)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None, None]:  # type: ignore[override]
         plan: Plan = ctx.plan
+        clock: Clock | None = ctx.clock
+        if clock:
+            clock.start()
         taps = dict(zip(plan.taps, gradients))
         pairs = gradients[len(taps) :]
         moments = dict(zip(plan.moments, zip(pairs[::2], pairs[1::2], strict=True), strict=True))
         arriving = {i: dy.contiguous() for i, dy in taps.items() if dy is not None}
         moments = {i: pair for i, pair in moments.items() if pair != (None, None)}
         if not (arriving or moments) or not ctx.needs_input_grad[0]:
-            return None, None, None
+            return None, None, None, None
         bits = plan.bits(ctx.decisions)
         layout = torch.channels_last if ctx.layout == LAST else torch.contiguous_format
         dx = torch.empty(ctx.shape, memory_format=layout)
@@ -415,6 +425,8 @@ class _Run(torch.autograd.Function):
                 if i in moments:
                     to, shape = buffers[i % 2], plan.steps[i].output_shape
                     _moments_backward(ctx.features[i], moments[i], add, to, space, shape)
+                    if clock:
+                        clock.stop(plan.steps[i].stage.last, "moments_backward")
 
             end = max([*arriving, *moments])
             if end in arriving:
@@ -433,8 +445,10 @@ class _Run(torch.autograd.Function):
                     space,
                     step.numbers(True, BLOCKED if i else ctx.layout),
                 )
+                if clock:
+                    clock.stop(step.stage.last, "backward")
                 add_moments(i - 1, add=True)
-        return dx, None, None
+        return dx, None, None, None
 
 
 def _moments(features: Tensor, shape: tuple[int, int, int, int], space: Tensor) -> list[Tensor]:

@@ -13,7 +13,10 @@ told in words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,6 +35,21 @@ State = dict[str, Any]
 HALVINGS = 12  # after these the loss is hopeless: the step is 4000 times smaller
 
 
+@dataclass
+class Spent:
+    """Seconds spent so far: on the objective there and back, and on moving x."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    moving: float = 0.0
+
+    @contextmanager
+    def on(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        setattr(self, part, getattr(self, part) + time.perf_counter() - began)
+
+
 class Optimizer:
     """What the three have in common: the guard, the state, the change of scale."""
 
@@ -42,6 +60,7 @@ class Optimizer:
         self.config, self.note = config, note
         self.rate = config.learning_rate or self.learning_rate
         self.halvings = 0
+        self.spent = Spent()
         self._start(x)
 
     def _start(self, x: Tensor) -> None:
@@ -64,7 +83,8 @@ class Optimizer:
         if self.last is not None:
             if self.x.grad is None:  # resumed: the gradient is not kept, x determines it
                 self._evaluate(objective)
-            self._move()
+            with self.spent.on("moving"):
+                self._move()
         evaluation = self._evaluate(objective)
         while self._went_wrong(evaluation.values["total"]):
             self._step_back(evaluation.values["total"])
@@ -82,9 +102,11 @@ class Optimizer:
 
     def _evaluate(self, objective: Objective) -> Evaluation:
         self.x.grad = None
-        evaluation = objective(self.x)
+        with self.spent.on("forward"):
+            evaluation = objective(self.x)
         if evaluation.total.requires_grad:
-            (evaluation.total * self.x.numel()).backward()
+            with self.spent.on("backward"):
+                (evaluation.total * self.x.numel()).backward()
         if self.x.grad is None:
             self.x.grad = torch.zeros_like(self.x)
         return evaluation
