@@ -85,11 +85,23 @@ class PlainTransfer:
     def __init__(
         self, features: Features, content: Tensor, style: Tensor, clamp: bool = True
     ) -> None:
-        self.features, self.clamp = features, clamp
-        self.x = content.clone().requires_grad_()
+        self.features, self.clamp, self.style_picture = features, clamp, style
+        self._start(content)
         with torch.no_grad():
             self.content = features(content)[CONTENT].clone()
             self.style = {name: gram(f) for name, f in features(style).items() if name in STYLE}
+
+    @classmethod
+    def from_loss(cls, loss: Callable[[Tensor], Tensor], start: Tensor) -> PlainTransfer:
+        """The same moves on a loss that is computed in another way."""
+        self = cls.__new__(cls)
+        self.clamp = True
+        self.loss = loss  # type: ignore[method-assign]
+        self._start(start)
+        return self
+
+    def _start(self, x: Tensor) -> None:
+        self.x = x.clone().requires_grad_()
         self.optimizer = torch.optim.LBFGS([self.x], max_iter=1)
 
     def loss(self, x: Tensor) -> Tensor:
@@ -111,3 +123,18 @@ class PlainTransfer:
             with torch.no_grad():
                 self.x.clamp_(0, 1)
         return self.optimizer.step(closure).item()
+
+    def fill_history(self) -> None:
+        """Let L-BFGS fill its memory on a quadratic function, which costs next to nothing."""
+        options = self.optimizer.param_groups[0]
+        slopes = torch.logspace(-1, 3, self.x.numel()).view_as(self.x)
+        with torch.no_grad():
+            before = self.x.clone()
+
+            def closure() -> Tensor:
+                self.x.grad = slopes * self.x
+                return (self.x * self.x.grad).sum() / 2
+
+            for _ in range(options["history_size"] + 1):
+                self.optimizer.step(closure)
+            self.x.copy_(before)
