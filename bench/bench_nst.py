@@ -79,13 +79,12 @@ def bench_outside_of_the_convolutions(benchmark, fact) -> None:
 def bench_time_to_quality(benchmark, fact) -> None:
     """Plain PyTorch's losses are computed by the fast stack, which gives the same ones; its
     time is that of its evaluations, measured, times their number."""
-    fast = transfer(NST, SIZE)
     plain = transfer(TORCH, SIZE)
+    start = plain.x.detach().clone()
     plain.step()
     each = statistics.median(_seconds(plain.step) for _ in range(3))
-    losses = PlainTransfer.from_loss(lambda x: fast.objective(x).total, plain.x.detach())
-    curve = [losses.step() for _ in range(EVALUATIONS)]
-    del fast, plain, losses
+    curve = _plain_curve(start)
+    del plain
 
     def reach() -> int:
         for count, (loss, clamped) in enumerate(coarse_to_fine(SIZE, EVALUATIONS), start=1):
@@ -101,6 +100,12 @@ def bench_time_to_quality(benchmark, fact) -> None:
         torch=f"{theirs:.0f} ({EVALUATIONS} x {each:.2f})",
         nst=f"{seconds:.1f} ({theirs / seconds:.1f}x; {count} evaluations at full size)",
     )
+
+
+def _plain_curve(start: torch.Tensor) -> list[float]:
+    fast = transfer(NST, SIZE)
+    plain = PlainTransfer.from_loss(lambda x: fast.objective(x).total, start)
+    return [plain.step() for _ in range(EVALUATIONS)]
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -130,7 +135,9 @@ def bench_stylize(benchmark, fact, tmp_path) -> None:
         "`nst stylize`, 512 px, default quality, built-in network: seconds in all",
         nst=f"{benchmark.stats.stats.median:.1f}",
     )
-    first = min(_seconds(lambda: _run([*command, "-i", "1", "--scales", "1"], tmp_path)) for _ in range(3))
+    first = min(
+        _seconds(lambda: _run([*command, "-i", "1", "--scales", "1"], tmp_path)) for _ in range(3)
+    )
     benchmark.extra_info["more"] = {
         "the same with one iteration, which is its start-up: seconds in all": {NST: f"{first:.2f}"}
     }

@@ -5,8 +5,8 @@
 //   frozen_backward(gradient, bits, u, to, added, space, numbers)
 //   frozen_block(from, to, numbers)
 //   frozen_space(backward, numbers) -> floats of `space`
-//   frozen_moments(features, first, second, space, numbers)
-//   frozen_moments_backward(features, first, second, add, to, space, numbers)
+//   frozen_moments(features, mean, covariance, space, numbers)
+//   frozen_moments_backward(features, mean, d_mean, d_covariance, add, to, space, numbers)
 //   frozen_moments_space(backward, channels) -> floats of `space`
 //   prepared_floats(c_out, c_in, tile, rotated) -> floats of `u`
 //
@@ -176,7 +176,7 @@ void frozen_block(const Tensor& from, Tensor to, const Sizes& numbers) {
 
 // numbers: n, c, h, w.  `at` picture i of the batch.
 Moments moments_of(const Tensor& features, const Sizes& numbers) {
-  if (numbers.size() != 4 || *std::min_element(numbers.begin(), numbers.end()) < 1)
+  if (numbers.size() != 4 || *std::ranges::min_element(numbers) < 1)
     refuse("frozen: moments expect 4 positive numbers");
   const int64_t pixels = numbers[2] * numbers[3];
   const int64_t image = ceil_div(numbers[1], block_width) * block_width * pixels;
@@ -189,30 +189,32 @@ float* optional_floats(const std::optional<Tensor>& t, int64_t least) {
   return t ? floats_of(*t, least) : nullptr;
 }
 
-void frozen_moments(const Tensor& features, std::optional<Tensor> first, std::optional<Tensor> second,
-                    Tensor space, const Sizes& numbers) {
+void frozen_moments(const Tensor& features, Tensor mean, Tensor covariance, Tensor space,
+                    const Sizes& numbers) {
   Moments m = moments_of(features, numbers);
   const int64_t n = numbers[0], c = m.channels;
-  float* to_first = optional_floats(first, n * c);
-  float* to_second = optional_floats(second, n * c * c);
+  float* to_mean = floats_of(mean, n * c);
+  float* to_covariance = floats_of(covariance, n * c * c);
   float* work = floats_of(space, moments_workspace(c));
   for (int64_t i = 0; i < n; ++i, m.features += ceil_div(c, block_width) * block_width * m.pixels)
-    moments(m, picture_at(to_first, i, c), picture_at(to_second, i, c * c), work);
+    moments(m, to_mean + i * c, to_covariance + i * c * c, work);
 }
 
-void frozen_moments_backward(const Tensor& features, const std::optional<Tensor>& first,
-                             const std::optional<Tensor>& second, bool add, Tensor to, Tensor space,
+void frozen_moments_backward(const Tensor& features, const Tensor& mean,
+                             const std::optional<Tensor>& d_mean,
+                             const std::optional<Tensor>& d_covariance, bool add, Tensor to, Tensor space,
                              const Sizes& numbers) {
   Moments m = moments_of(features, numbers);
   const int64_t n = numbers[0], c = m.channels;
   const int64_t image = ceil_div(c, block_width) * block_width * m.pixels;
-  float* from_first = optional_floats(first, n * c);
-  float* from_second = optional_floats(second, n * c * c);
+  const float* means = floats_of(mean, n * c);
+  float* from_mean = optional_floats(d_mean, n * c);
+  float* from_covariance = optional_floats(d_covariance, n * c * c);
   float* gradient = floats_of(to, n * image);
   float* work = floats_of(space, moments_backward_workspace(c));
   for (int64_t i = 0; i < n; ++i, m.features += image)
-    moments_backward(m, picture_at(from_first, i, c), picture_at(from_second, i, c * c), add,
-                     gradient + i * image, work);
+    moments_backward(m, means + i * c, picture_at(from_mean, i, c), picture_at(from_covariance, i, c * c),
+                     add, gradient + i * image, work);
 }
 
 int64_t frozen_moments_space(bool backward, int64_t channels) {
@@ -232,10 +234,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
         "Tensor(b!) space, int[] numbers) -> ()");
   m.def("prepared_floats(int c_out, int c_in, int tile, bool rotated) -> int");
   m.def("frozen_space(bool backward, int[] numbers) -> int");
-  m.def("frozen_moments(Tensor features, Tensor(a!)? first, Tensor(b!)? second, Tensor(c!) space, "
+  m.def("frozen_moments(Tensor features, Tensor(a!) mean, Tensor(b!) covariance, Tensor(c!) space, "
         "int[] numbers) -> ()");
-  m.def("frozen_moments_backward(Tensor features, Tensor? first, Tensor? second, bool add, "
-        "Tensor(a!) to, Tensor(b!) space, int[] numbers) -> ()");
+  m.def("frozen_moments_backward(Tensor features, Tensor mean, Tensor? d_mean, Tensor? d_covariance, "
+        "bool add, Tensor(a!) to, Tensor(b!) space, int[] numbers) -> ()");
   m.def("frozen_moments_space(bool backward, int channels) -> int");
   m.def("frozen_block(Tensor from_, Tensor(a!) to, int[] numbers) -> ()");
 }

@@ -57,9 +57,9 @@ def freeze(
     it.  Calling the result gives a list of tensors, differentiable to the input and not to the
     weights.  The weights must not change any more.  Layers after the last tap are left out.
 
-    The list goes on with the `Moments` of the outputs f at the layers `moments`: their means
-    (n, c) and second moments f f^T / (h w), (n, c, c).  The native backend takes them without
-    ever handing out f.
+    The list goes on with the `Moments` of the outputs at the layers `moments`: their means (n, c)
+    and covariances (n, c, c) over the pixels.  The native backend takes them without ever handing
+    out the features themselves.
     """
     if not isinstance(module, nn.Sequential):
         raise DtypeError(f"freeze: module expects an nn.Sequential, got {type(module).__name__}")
@@ -85,10 +85,12 @@ def _checked(name: str, taps: Sequence[int], layers: int) -> list[int]:
 
 
 def moments_of(f: Tensor) -> Moments:
-    """The means (n, c) and second moments (n, c, c) of f (n, c, h, w), never below float32."""
+    """The means (n, c) and covariances (n, c, c) of f (n, c, h, w), never below float32."""
     with torch.autocast(f.device.type, enabled=False):  # half precision would overflow
         flat = (f if f.dtype == torch.float64 else f.float()).flatten(2)
-        return Moments(flat.mean(2), flat @ flat.mT / flat.shape[2])
+        mean = flat.mean(2)
+        centred = flat - mean[..., None]
+        return Moments(mean, centred @ centred.mT / flat.shape[2])
 
 
 @dataclass

@@ -36,6 +36,7 @@ class Stage:
     conv: nn.Conv2d
     relu: bool
     pool: int  # index into POOLS
+    begins: bool  # a run, with a picture
     transformed: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
 
     def geometry(self, n: int, h: int, w: int) -> ConvGeometry:
@@ -90,7 +91,7 @@ def stage_from(
         last, relu = last + 1, True
     if found := pool_of(following()):
         last, pool = last + 1, found
-    return Stage(index, last, conv, relu, pool)
+    return Stage(index, last, conv, relu, pool, begins)
 
 
 def _is_plain_conv(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -161,10 +162,10 @@ def _padded(channels: int) -> int:
 
 
 class Moments(NamedTuple):
-    """first[n,i] = mean of f[n,i],  second[n,i,j] = mean of f[n,i] f[n,j], over all pixels."""
+    """mean[n,i] of f[n,i], and covariance[n,i,j], the mean of (f - mean)[n,i] (f - mean)[n,j]."""
 
-    first: Tensor  # (n, c)
-    second: Tensor  # (n, c, c)
+    mean: Tensor  # (n, c)
+    covariance: Tensor  # (n, c, c)
 
 
 @dataclass(frozen=True)
@@ -227,9 +228,7 @@ class Plan:
             i: Recycler(np.float32, int(np.prod(self.steps[i].output_shape))) for i in self.taps
         }
         # what moments are taken of is kept, blocked, for the way back
-        self.features = {
-            i: Recycler(np.float32, self.steps[i].output_floats) for i in self.moments
-        }
+        self.features = {i: Recycler(np.float32, self.steps[i].output_floats) for i in self.moments}
         self.words = [step.decision_words for step in self.steps]
         self.decisions = Recycler(np.int16, max(sum(self.words), 1))
 
@@ -285,8 +284,9 @@ def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
         for operation in ("forward", "grad_input")
     ]
     # Where `auto` prefers the definition, the stack has a direct kernel for a picture's channels
-    # (it takes single rows, which cannot be pooled), and uses F(4x4) for anything else.
-    few = g.c_in <= 3 < g.c_out
+    # (it takes single rows, which cannot be pooled, and adds no tap's gradient on the way back),
+    # and uses F(4x4) for anything else.
+    few = stage.begins and g.c_in <= 3 < g.c_out
     forward = native.TILES.get(names[0], 1 if few and not stage.pool else 4)
     backward = native.TILES.get(names[1], 1 if few else 4)
     if stage.pool and min(g.out_h, g.out_w) < 2:
@@ -374,6 +374,7 @@ class _Run(torch.autograd.Function):
         ctx.features = {i: plan.features[i].take() for i in plan.moments}
         outputs = {i: plan.outputs[i].take().view(plan.steps[i].output_shape) for i in plan.taps}
         moments: list[Tensor] = []
+        ctx.means = {}
         with lock:
             *buffers, space = plan.arena
             for i, (step, bits) in enumerate(
@@ -395,7 +396,9 @@ class _Run(torch.autograd.Function):
                 if clock:
                     clock.stop(step.stage.last, "forward")
                 if i in ctx.features:
-                    moments += _moments(to, step.output_shape, space)
+                    found = _moments(to, step.output_shape, space)
+                    moments += found
+                    ctx.means[i] = found.mean.clone()  # the other is the caller's
                     if clock:
                         clock.stop(step.stage.last, "moments")
                 source, layout = to, BLOCKED
@@ -424,7 +427,8 @@ class _Run(torch.autograd.Function):
             def add_moments(i: int, add: bool) -> None:
                 if i in moments:
                     to, shape = buffers[i % 2], plan.steps[i].output_shape
-                    _moments_backward(ctx.features[i], moments[i], add, to, space, shape)
+                    known = ctx.features[i], ctx.means[i]
+                    _moments_backward(*known, moments[i], add, to, space, shape)
                     if clock:
                         clock.stop(plan.steps[i].stage.last, "moments_backward")
 
@@ -451,22 +455,21 @@ class _Run(torch.autograd.Function):
         return dx, None, None, None
 
 
-def _moments(features: Tensor, shape: tuple[int, int, int, int], space: Tensor) -> list[Tensor]:
+def _moments(features: Tensor, shape: tuple[int, int, int, int], space: Tensor) -> Moments:
     n, c, _, _ = shape
-    first, second = torch.empty(n, c), torch.empty(n, c, c)
-    torch.ops.fastconv.frozen_moments(features, first, second, space, shape)
-    return [first, second]
+    found = Moments(torch.empty(n, c), torch.empty(n, c, c))
+    torch.ops.fastconv.frozen_moments(features, *found, space, shape)
+    return found
 
 
 def _moments_backward(
     features: Tensor,
-    pair: tuple[Tensor | None, Tensor | None],
+    mean: Tensor,
+    gradients: tuple[Tensor | None, Tensor | None],
     add: bool,
     to: Tensor,
     space: Tensor,
     shape: tuple[int, int, int, int],
 ) -> None:
-    first, second = (None if d is None else d.contiguous() for d in pair)
-    torch.ops.fastconv.frozen_moments_backward(
-        features, first, second, add, to, space, shape
-    )
+    arriving = (None if d is None else d.contiguous() for d in gradients)
+    torch.ops.fastconv.frozen_moments_backward(features, mean, *arriving, add, to, space, shape)

@@ -32,20 +32,16 @@ NEWTON_STEPS = 12
 Features = Tensor | Moments
 
 
-def _moments(f: Features) -> tuple[Tensor, Tensor]:
-    first, second = moments_of(f) if isinstance(f, Tensor) else f
-    return first.squeeze(0), second.squeeze(0)
+def mean_and_covariance(f: Features) -> Statistics:
+    """mu[i] = mean of f[i], S[i,j] = mean of (f[i] - mu[i]) (f[j] - mu[j])."""
+    mean, covariance = moments_of(f) if isinstance(f, Tensor) else f
+    return mean.squeeze(0), covariance.squeeze(0)
 
 
 def gram(f: Features) -> Tensor:
-    """G[i,j] = sum_k f[i,k] f[j,k] / m, shape (c, c)."""
-    return _moments(f)[1]
-
-
-def mean_and_covariance(f: Features) -> Statistics:
-    """mu[i] = mean of f[i], S[i,j] = mean of (f[i] - mu[i]) (f[j] - mu[j])."""
-    mean, second = _moments(f)
-    return mean, second - torch.outer(mean, mean)
+    """G[i,j] = sum_k f[i,k] f[j,k] / m = (S + mu mu^T)[i,j], shape (c, c)."""
+    mean, covariance = mean_and_covariance(f)
+    return covariance + torch.outer(mean, mean)
 
 
 def _gram_over_c(f: Features) -> Statistics:

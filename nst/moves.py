@@ -53,7 +53,8 @@ class LBFGSMove:
         return True
 
     def _remember(self, g: Tensor) -> None:
-        assert self.before is not None and self.step is not None
+        assert self.before is not None
+        assert self.step is not None
         if self._room is None:
             self._room = torch.empty_like(g), torch.empty_like(g)
         s, y = self._room

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -303,7 +303,7 @@ class Network(nn.Module):
     def forward(self, rgb: Tensor) -> list[tuple[str, nn.Module, Tensor]]:
         """The value of each attached loss layer, with the layer's name."""
         features, moments = self.read(rgb)
-        seen = {"features": features, "moments": moments}
+        seen: dict[str, Mapping[str, object]] = {"features": features, "moments": moments}
         return [(layer, loss, loss(seen[_reads(loss)][layer])) for layer, loss in self.attached]
 
     @property

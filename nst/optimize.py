@@ -1,7 +1,7 @@
 """The optimisers, which turn x step by step into the picture.
 
-How x moves is told in moves.py.  One call of `step` moves x once and evaluates the objective once at its
-new place, so that the losses told are those of the picture there; the first call only
+How x moves is told in moves.py.  One call of `step` moves x once and evaluates the objective once
+at its new place, so that the losses told are those of the picture there; the first call only
 evaluates.  The objective is multiplied by the number of values in x: its gradient is then of
 order 1 per value, far from L-BFGS's absolute thresholds and Adam's eps, at every size.
 

@@ -1,18 +1,27 @@
 """Where a run's time goes: layer by layer, and what is left for losses and optimiser.
 
-`--profile` prints the table at the end of a run.
+`nst stylize --profile` prints the table at the end of a run; in Python:
+
+    profiler = nst.profile.Profiler()
+    nst.stylize(content, style, observer=profiler)
+    print(*profiler.lines(), sep="\\n")
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fastconv import Frozen
 from fastconv.clock import Clock
 
 from .networks import Network
 from .optimize import Spent
+from .progress import Observer
+
+if TYPE_CHECKING:
+    from .run import Run, Step
 
 Part = tuple[float, float]  # seconds forward, backward
 
@@ -71,6 +80,35 @@ def profile(
     losses = max(0.0, spent.forward - forward), max(0.0, spent.backward - backward)
     other = max(0.0, seconds - spent.forward - spent.backward - spent.moving)
     return Profile(layers, moments, losses, spent.moving, other, evaluations)
+
+
+class Profiler(Observer):
+    """Takes the time of all steps but the first, which also prepares weights and memory."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.steps = 0
+        self.seconds = 0.0
+
+    def step(self, step: Step) -> None:
+        now = time.perf_counter()
+        if self.run is None:
+            assert step.run.optimizer is not None
+            self.run, self.spent = step.run, Spent()
+            step.run.optimizer.spent = self.spent
+            self.clock, self.began = clock_for(step.run.network), now
+            return
+        self.steps, self.seconds = self.steps + 1, now - self.began
+
+    def found(self) -> Profile | None:
+        if self.run is None or self.steps == 0:
+            return None
+        return profile(self.run.network, self.clock, self.spent, self.seconds, self.steps)
+
+    def lines(self) -> list[str]:
+        """The table, or why there is none."""
+        found = self.found()
+        return table(found) if found else ["a profile takes two iterations or more"]
 
 
 def table(found: Profile) -> list[str]:

@@ -1,11 +1,14 @@
 // Moments of features in the blocked layout: what style losses know of a picture.
 //
-//   first[i]     = sum_p f[i,p] / m
-//   second[i,j]  = sum_p f[i,p] f[j,p] / m        p: the m pixels, i, j: channels
+//   mean[i]         = sum_p f[i,p] / m
+//   covariance[i,j] = sum_p (f[i,p] - mean[i]) (f[j,p] - mean[j]) / m    p: the m pixels
 //
-// and the gradient to the features, with d1 and d2 the gradients to the two:
+// and the gradient to the features, with dm and dc the gradients to the two:
 //
-//   df[i,p] (+)= (d1[i] + sum_j (d2[i,j] + d2[j,i]) f[j,p]) / m
+//   df[i,p] (+)= (dm[i] + sum_j (dc[i,j] + dc[j,i]) (f[j,p] - mean[j])) / m
+//
+// A Gram matrix is covariance + mean mean^T; the other way round, a covariance that is what two
+// Gram matrices leave, rounding could make it negative.
 #pragma once
 #include <stdint.h>
 
@@ -19,10 +22,9 @@ struct Moments {
 int64_t moments_workspace(int64_t channels);           // floats
 int64_t moments_backward_workspace(int64_t channels);  // floats
 
-// Either of the two results may be null.
-void moments(const Moments&, float* first, float* second, float* workspace);
+void moments(const Moments&, float* mean, float* covariance, float* workspace);
 // Either gradient may be null, as nothing; `to` has the layout of the features.
-void moments_backward(const Moments&, const float* first, const float* second, bool accumulate,
-                      float* to, float* workspace);
+void moments_backward(const Moments&, const float* mean, const float* d_mean,
+                      const float* d_covariance, bool accumulate, float* to, float* workspace);
 
 }  // namespace fastconv

@@ -1,6 +1,6 @@
 // The kernels of moments (gram.h).
 //
-//   add_up     total[c] += sum_p from[p][c]                            one block of 16 channels
+//   take       to[p][c] = from[p][c] - shift[c],  total[c] += sum_p to[p][c]     16 channels c
 //   multiply   to[o][p] (+)= constant[o] + sum_k U[k][o] f[k][p]       p: pixels, o and k: channels
 //
 //   f, to [channel/16][p][16]      U [o/panel][k][panel]
@@ -20,14 +20,23 @@ constexpr int max_rows = 6;
 constexpr int panel = 2 * L;
 
 // Four sums, or each addition would wait for the one before it.
-void add_up(const float* from, int64_t pixels, float* total) {
+void take(const float* from, int64_t pixels, const float* shift, float* to, float* total) {
   for (int64_t c = 0; c < block_width; c += L) {
+    const V less = load(shift + c);
     V sum[4] = {};
     int64_t p = 0;
     for (; p + 4 <= pixels; p += 4)
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) sum[i] += load(from + (p + i) * block_width + c);
-    for (; p < pixels; ++p) sum[0] += load(from + p * block_width + c);
+      for (int i = 0; i < 4; ++i) {
+        const V v = load(from + (p + i) * block_width + c) - less;
+        store(to + (p + i) * block_width + c, v);
+        sum[i] += v;
+      }
+    for (; p < pixels; ++p) {
+      const V v = load(from + p * block_width + c) - less;
+      store(to + p * block_width + c, v);
+      sum[0] += v;
+    }
     store(total + c, load(total + c) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
   }
 }
@@ -97,6 +106,6 @@ void multiply(const GramProduct& g) {
 }  // namespace
 
 extern const GramKernels gram_kernels;
-const GramKernels gram_kernels = {panel, add_up, multiply};
+const GramKernels gram_kernels = {panel, take, multiply};
 
 }  // namespace fastconv::FASTCONV_ISA

@@ -103,7 +103,7 @@ struct GramProduct {
 
 struct GramKernels {
   int panel;
-  void (*add_up)(const float* from, int64_t pixels, float* total);
+  void (*take)(const float* from, int64_t pixels, const float* shift, float* to, float* total);
   void (*multiply)(const GramProduct&);
 };
 
