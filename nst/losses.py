@@ -55,11 +55,11 @@ def _gram_alone(f: Features) -> Statistics:
 
 def _paper(a: Statistics, b: Statistics) -> Tensor:
     """sum (G - A)^2 / (4 N^2), which is the paper's 1 / (4 N^2 M^2) with G summed over M."""
-    return (a[0] - b[0]).square().mean() / 4
+    return mean_square(a[0], b[0]) / 4
 
 
 def _mean_square(a: Statistics, b: Statistics) -> Tensor:
-    return torch.stack([(x - y).square().mean() for x, y in zip(a, b)]).sum()
+    return mean_square(a[0], b[0])
 
 
 def _sum_square(a: Statistics, b: Statistics) -> Tensor:
@@ -102,11 +102,16 @@ class _TraceOfRoot(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor) -> Tensor:  # type: ignore[override]
         largest = a.abs().amax().clamp(min=1e-30)
         norm = largest * (a / largest).norm().clamp(min=1)  # squares of tiny numbers would vanish
-        y, z = a / norm, torch.eye(a.shape[0], dtype=a.dtype, device=a.device)
-        three = 3 * z
+        n = a.shape[0]
+        identity = torch.eye(n, dtype=a.dtype, device=a.device)
+        # y above z, so that both are multiplied by the same t in one go
+        pair, room = torch.cat([a / norm, identity]), torch.empty(2 * n, n).to(a)
+        three_halves = 1.5 * identity
         for _ in range(NEWTON_STEPS):
-            t = 0.5 * (three - z @ y)
-            y, z = y @ t, t @ z
+            t = torch.addmm(three_halves, pair[n:], pair[:n], alpha=-0.5)
+            torch.mm(pair, t, out=room)
+            pair, room = room, pair
+        y, z = pair[:n], pair[n:]
         ctx.save_for_backward(z / norm.sqrt())
         return y.trace() * norm.sqrt()
 

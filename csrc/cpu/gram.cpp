@@ -146,10 +146,12 @@ void moments(const Moments& m, float* mean, float* covariance, float* workspace)
     rest[i] = scale * total_of(totals, parts, s.padded(), i);
     mean[i] = estimate[i] + rest[i];
   }
-  parallel_for(m.channels, [&](int64_t i, int64_t) {
-    for (int64_t j = i; j < m.channels; ++j)
-      covariance[i * m.channels + j] = covariance[j * m.channels + i] =
-          scale * total_of(sums, parts, s.sums(), i * s.row + j) - rest[i] * rest[j];
+  parallel_for(s.blocks, [&](int64_t block, int64_t) {
+    const int64_t first = block * block_width, last = std::min(first + block_width, m.channels);
+    for (int64_t j = first; j < m.channels; ++j)
+      for (int64_t i = first; i < std::min(last, j + 1); ++i)
+        covariance[i * m.channels + j] = covariance[j * m.channels + i] =
+            scale * total_of(sums, parts, s.sums(), i * s.row + j) - rest[i] * rest[j];
   });
 }
 

@@ -28,6 +28,7 @@ void take(const float* from, int64_t pixels, const float* shift, float* to, floa
     for (; p + 4 <= pixels; p += 4)
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
+        __builtin_prefetch(from + (pixels + p + i) * block_width + c, 0, 2);  // the next chunk's
         const V v = load(from + (p + i) * block_width + c) - less;
         store(to + (p + i) * block_width + c, v);
         sum[i] += v;
