@@ -18,6 +18,7 @@ from nst.losses import (
     mean_and_covariance,
     mean_square,
     out_of_range,
+    product,
     total_variation,
 )
 
@@ -219,3 +220,10 @@ def test_features_of_one_value_have_a_finite_loss_and_gradient(name: str) -> Non
     assert f.grad is not None
     assert torch.isfinite(loss)
     assert torch.isfinite(f.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_product_is_that_of_matrices(dtype: torch.dtype) -> None:
+    a, b = torch.randn(34, 17, dtype=dtype), torch.randn(17, 17, dtype=dtype)
+    torch.testing.assert_close(product(a[:, :], b), a @ b)
+    torch.testing.assert_close(product(a[17:], b.T), a[17:] @ b.T)
