@@ -90,8 +90,7 @@ class Compare:
         pictures, factor = amplified(found)
         labels = [label for _, label in sheet]
         sheet += [
-            (picture, f"|{label} - {labels[0]}| x {factor:.3g}")
-            for picture, label in zip(pictures, labels[1:])
+            (picture, f"{label} (x {factor:.3g})") for picture, label in zip(pictures, labels[1:])
         ]
         return [
             f"{label} from {labels[0]}: {difference.words}"

@@ -100,7 +100,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """a b of two matrices, without a graph.
 
     On a CPU as a 1x1 convolution with a as the weights: (512, 256) by (256, 256) takes 0.16 ms
-    on the native backend, 0.31 ms with torch.mm.
+    on the native backend, 0.31 ms with torch.mm (1.2 and 2.5 ms at twice the size).
     """
     if a.device.type != "cpu" or not _native():
         return a @ b
@@ -119,14 +119,12 @@ class _TraceOfRoot(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor) -> Tensor:  # type: ignore[override]
         largest = a.abs().amax().clamp(min=1e-30)
         norm = largest * (a / largest).norm().clamp(min=1)  # squares of tiny numbers would vanish
-        n = a.shape[0]
-        identity = torch.eye(n, dtype=a.dtype, device=a.device)
-        pair = torch.cat([a / norm, identity])  # y above z: both are multiplied by the same t
+        y, z = a / norm, torch.eye(a.shape[0], dtype=a.dtype, device=a.device)
         for _ in range(NEWTON_STEPS):
-            t = product(pair[n:], pair[:n]).mul_(-0.5)
+            t = product(z, y).mul_(-0.5)
             t.diagonal().add_(1.5)
-            pair = product(pair, t)
-        y, z = pair[:n], pair[n:]
+            # in this order: y t and z t, in one go, would let rounding grow from step to step
+            y, z = product(y, t), product(t, z)
         ctx.save_for_backward(z / norm.sqrt())
         return y.trace() * norm.sqrt()
 

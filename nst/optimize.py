@@ -172,7 +172,14 @@ class LBFGS(Optimizer):
 
     Its curvature pairs hold only if x is where the optimiser left it, so x is never clamped;
     the range penalty keeps it near [0, 1], and only the picture handed out is clamped.
+
+    A step is shortened to LONGEST on average over the values: the first pair of curvature comes
+    from a hair's breadth and can be little but rounding, and the step after it then leads far
+    out of the range of colours, at any step size and every time the memory is started anew.
     """
+
+    LONGEST = 0.05
+    inner: LBFGSMove
 
     def _inner(self) -> LBFGSMove:
         return LBFGSMove(self.rate, self.config.history)
@@ -182,6 +189,16 @@ class LBFGS(Optimizer):
         if not self.moved:  # no descent direction: start its memory anew
             self.inner = self._inner()
             super()._move()
+        self._shorten()
+
+    def _shorten(self) -> None:
+        step = self.inner.step
+        assert step is not None
+        factor = self.LONGEST / max(float(step.abs().mean()), self.LONGEST)
+        if factor < 1:
+            step.mul_(factor)  # the pair that follows is of it and y
+            with torch.no_grad():
+                torch.add(self.good, step, out=self.x.detach())
 
 
 class Adam(Optimizer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -204,13 +205,18 @@ def _finish(
 def _rescue(
     error: OutputError, run: Run, sources: dict[str, Any], keepers: Sequence[Observer]
 ) -> None:
-    """A file could not be written: keep the run, and the picture if it is not there yet."""
+    """A file could not be written: keep the run, and the picture if it is not there yet.
+
+    Where the checkpoint finds no room in its own place, it goes to the system's temporary folder.
+    """
     kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
     if kept is None or not run.history:
         return
-    with suppress(OutputError):
-        path = kept.finish(run, unfinished=True)
-        error.args = (f"{error}; nothing is lost, go on with: nst stylize --resume {path}",)
+    for path in (kept.path, Path(tempfile.gettempdir()) / f"nst-{kept.path.name}"):
+        with suppress(OutputError):
+            checkpoints.save(path, run, sources)
+            error.args = (f"{error}; nothing is lost, go on with: nst stylize --resume {path}",)
+            break
     with suppress(OutputError):
         if run.config.output is not None:
             _result(run, sources, keepers, interrupted=True).save(run.config.output)

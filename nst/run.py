@@ -266,10 +266,18 @@ class Run:
             for style in inputs.styles
         ]
         mask = None if inputs.mask is None else self._to_device(resize(inputs.mask, level.hw))
-        objective = Objective(self.network, config, self.layers, content, styles, mask)
+        objective = Objective(self.network, self._weighed(), self.layers, content, styles, mask)
         if objective.balance:
             objective.balance.factor, objective.balance.seen = self.balance
         return objective
+
+    def _weighed(self) -> StyleConfig:
+        """The settings with the content's weight as this network takes it."""
+        config = self.config
+        if config.normalize or config.content_layers:
+            return config
+        factor = kind_of(self.network.name).raw_content
+        return config.but(content_weight=factor * config.content_weight)
 
     def _optimizer(self, level: Level) -> Optimizer:
         if self.optimizer is None:

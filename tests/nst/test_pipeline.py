@@ -21,6 +21,7 @@ from nst.optimize import OPTIMIZERS
 from nst.outputs import read_settings
 from nst.pipeline import plan
 from nst.run import choose_backend
+from nst.samples import scene, swirls
 
 SMALL: dict[str, Any] = {
     "size": 40,
@@ -78,6 +79,28 @@ def test_the_presets_run_and_lower_their_loss(preset: str) -> None:
     result = nst.stylize(CONTENT, STYLE, preset=preset, **options, **layers)
     losses = [row["total"] for row in result.losses]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("preset", ["gatys", "seed"])
+def test_lbfgs_comes_down_on_the_demo_s_pictures_without_stepping_back(preset: str) -> None:
+    options = {"size": 64, "iterations": 25, "network": "builtin", "backend": "torch"}
+    result = nst.stylize(scene(64, 0), swirls(64, 0), preset=preset, **options)
+    assert result.notes == []
+    assert result.losses[-1]["total"] < 0.2 * result.losses[0]["total"]
+
+
+def test_the_paper_s_content_weight_is_fitted_to_the_layer_that_the_built_in_network_reads() -> (
+    None
+):
+    def share(**options: Any) -> float:
+        """What of the content's loss is in the total, with no style."""
+        (row,) = run(
+            preset="gatys", style_weight=0.0, iterations=1, scales=1, range_weight=0.0, **options
+        ).losses
+        return row["total"] / row["content"]
+
+    assert share(content_layers=()) == pytest.approx(0.05, rel=1e-3)
+    assert share(content_layers=("relu2_2",)) == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "lbfgs"}, {"init": "random", "seed": 5}])

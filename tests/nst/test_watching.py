@@ -204,6 +204,17 @@ def test_a_result_that_cannot_be_written_at_the_end_is_kept_in_a_checkpoint(
     assert len(resumed.losses) == 7
 
 
+def test_where_the_checkpoint_has_no_room_either_it_goes_to_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FullDisk(monkeypatch, "full")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spare"))
+    with pytest.raises(OutputError, match=r"disk is full.*--resume .*spare.nst-out\.ckpt"):
+        nst.stylize(CONTENT, STYLE, output=tmp_path / "full" / "out.png", **SMALL)
+    resumed = nst.stylize(resume=tmp_path / "spare" / "nst-out.ckpt", output=tmp_path / "out.png")
+    assert torch.equal(resumed.rgb, watched(Observer()).rgb)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_a_full_disk_is_told_by_its_name_although_torch_hides_it() -> None:
     with Path("/dev/full").open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
