@@ -21,20 +21,28 @@ YARDSTICK = "torch"
 
 # table -> (row, operation) -> contender -> seconds
 Tables = dict[str, dict[tuple[str, str], dict[str, float]]]
+# table -> row -> column -> words: what is more than one timing
+Facts = dict[str, dict[str, dict[str, str]]]
 
 
-def read(path: Path) -> tuple[Tables, dict[str, str]]:
+def read(path: Path) -> tuple[Tables, Facts, dict[str, str]]:
     content = json.loads(path.read_text(encoding="utf-8"))
     tables: Tables = defaultdict(lambda: defaultdict(dict))
+    facts: Facts = defaultdict(dict)
     for entry in content["benchmarks"]:
         info = entry["extra_info"]
+        if "facts" in info:
+            facts[info["table"]] |= {info["row"]: info["facts"], **info.get("more", {})}
+            continue
         cell = tables[info["table"]][info["row"], info["column"]]
         cell[info["contender"]] = entry["stats"]["median"]
-    return tables, content["machine_info"]["fastconv"] | {"date": content["datetime"][:10]}
+    return tables, facts, content["machine_info"]["fastconv"] | {"date": content["datetime"][:10]}
 
 
-def markdown(tables: Tables, machine: dict[str, str]) -> str:
+def markdown(tables: Tables, facts: Facts, machine: dict[str, str]) -> str:
     parts = ["# Benchmarks", "", _conditions(machine)]
+    for name, rows in facts.items():
+        parts += ["", f"## {name}", "", *_fact_lines(rows)]
     for name, table in tables.items():
         parts += ["", f"## {name}", "", *_lines(table), "", _summary(table)]
     return "\n".join(parts) + "\n"
@@ -46,6 +54,15 @@ def _conditions(machine: dict[str, str]) -> str:
         f"{facts}. Medians in milliseconds; in brackets, how many times as fast as torch on plain "
         "(NCHW) tensors as shipped. Gradients are timed through `torch.autograd.grad`."
     )
+
+
+def _fact_lines(rows: dict[str, dict[str, str]]) -> list[str]:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    columns.sort(key=("torch", "torch channels_last", "nst").index)
+    lines = ["| what | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for row, cells in rows.items():
+        lines.append(f"| {row} | " + " | ".join(cells.get(c, "") for c in columns) + " |")
+    return lines
 
 
 def _lines(table: dict[tuple[str, str], dict[str, float]]) -> list[str]:
@@ -66,7 +83,7 @@ def _cell(seconds: float | None, yardstick: float) -> str:
 
 def _summary(table: dict[tuple[str, str], dict[str, float]]) -> str:
     sentences = []
-    for label in ("native", "numba"):
+    for label in ("native", "numba", "nst"):
         for operation in dict.fromkeys(key[1] for key in table):
             ratios = sorted(
                 cell[YARDSTICK] / cell[label]
@@ -81,10 +98,17 @@ def _summary(table: dict[tuple[str, str], dict[str, float]]) -> str:
     return " ".join(sentences)
 
 
-def short(tables: Tables, machine: dict[str, str]) -> str:
-    """README's part: VGG19 at 512 px in full, one line for each other table."""
-    main = "VGG19 at 512 px"
-    parts = [_conditions(machine), "", f"**{main}**", "", *_lines(tables[main]), ""]
+IN_README = ("Style transfer, one evaluation", "VGG19 at 512 px")  # in full
+
+
+def short(tables: Tables, facts: Facts, machine: dict[str, str]) -> str:
+    """README's part: style transfer and VGG19 at 512 px in full, a line for each other table."""
+    parts = [_conditions(machine), ""]
+    for name, rows in facts.items():
+        parts += [f"**{name}**", "", *_fact_lines(rows), ""]
+    for name in IN_README:
+        if name in tables:
+            parts += [f"**{name}**", "", *_lines(tables[name]), ""]
     parts += [f"- {name}: {_summary(table)}" for name, table in tables.items()]
     return "\n".join(parts)
 
@@ -99,11 +123,13 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python bench/report.py RESULTS.json", file=sys.stderr)
         return 2
-    tables, machine = read(Path(sys.argv[1]))
+    tables, facts, machine = read(Path(sys.argv[1]))
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / "cpu.md").write_text(markdown(tables, machine), encoding="utf-8")
-    put_into_readme(short(tables, machine))
+    (results / "cpu.md").write_text(markdown(tables, facts, machine), encoding="utf-8")
+    put_into_readme(short(tables, facts, machine))
+    for name, rows in facts.items():
+        print("\n".join([f"{name}:", *_fact_lines(rows)]))
     for name, table in tables.items():
         print(f"{name}: {_summary(table)}")
     return 0

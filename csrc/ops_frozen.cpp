@@ -5,12 +5,16 @@
 //   frozen_backward(gradient, bits, u, to, added, space, numbers)
 //   frozen_block(from, to, numbers)
 //   frozen_space(backward, numbers) -> floats of `space`
+//   frozen_moments(features, mean, covariance, space, numbers)
+//   frozen_moments_backward(features, mean, d_mean, d_covariance, add, to, space, numbers)
+//   frozen_moments_space(backward, channels) -> floats of `space`
 //   prepared_floats(c_out, c_in, tile, rotated) -> floats of `u`
 //
 // They write into memory that the caller keeps.  `numbers`: see Numbers.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -18,6 +22,7 @@
 #include <vector>
 
 #include "cpu/few_channels.h"
+#include "cpu/gram.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/winograd.h"
@@ -169,6 +174,53 @@ void frozen_block(const Tensor& from, Tensor to, const Sizes& numbers) {
   });
 }
 
+// numbers: n, c, h, w.  `at` picture i of the batch.
+Moments moments_of(const Tensor& features, const Sizes& numbers) {
+  if (numbers.size() != 4 || *std::ranges::min_element(numbers) < 1)
+    refuse("frozen: moments expect 4 positive numbers");
+  const int64_t pixels = numbers[2] * numbers[3];
+  const int64_t image = ceil_div(numbers[1], block_width) * block_width * pixels;
+  return {numbers[1], pixels, floats_of(features, numbers[0] * image)};
+}
+
+float* picture_at(float* data, int64_t index, int64_t floats) { return data ? data + index * floats : nullptr; }
+
+float* optional_floats(const std::optional<Tensor>& t, int64_t least) {
+  return t ? floats_of(*t, least) : nullptr;
+}
+
+void frozen_moments(const Tensor& features, Tensor mean, Tensor covariance, Tensor space,
+                    const Sizes& numbers) {
+  Moments m = moments_of(features, numbers);
+  const int64_t n = numbers[0], c = m.channels;
+  float* to_mean = floats_of(mean, n * c);
+  float* to_covariance = floats_of(covariance, n * c * c);
+  float* work = floats_of(space, moments_workspace(c));
+  for (int64_t i = 0; i < n; ++i, m.features += ceil_div(c, block_width) * block_width * m.pixels)
+    moments(m, to_mean + i * c, to_covariance + i * c * c, work);
+}
+
+void frozen_moments_backward(const Tensor& features, const Tensor& mean,
+                             const std::optional<Tensor>& d_mean,
+                             const std::optional<Tensor>& d_covariance, bool add, Tensor to, Tensor space,
+                             const Sizes& numbers) {
+  Moments m = moments_of(features, numbers);
+  const int64_t n = numbers[0], c = m.channels;
+  const int64_t image = ceil_div(c, block_width) * block_width * m.pixels;
+  const float* means = floats_of(mean, n * c);
+  float* from_mean = optional_floats(d_mean, n * c);
+  float* from_covariance = optional_floats(d_covariance, n * c * c);
+  float* gradient = floats_of(to, n * image);
+  float* work = floats_of(space, moments_backward_workspace(c));
+  for (int64_t i = 0; i < n; ++i, m.features += image)
+    moments_backward(m, means + i * c, picture_at(from_mean, i, c), picture_at(from_covariance, i, c * c),
+                     add, gradient + i * image, work);
+}
+
+int64_t frozen_moments_space(bool backward, int64_t channels) {
+  return backward ? moments_backward_workspace(channels) : moments_workspace(channels);
+}
+
 int64_t prepared_floats(int64_t c_out, int64_t c_in, int64_t tile, bool rotated) {
   return winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated);
 }
@@ -182,6 +234,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
         "Tensor(b!) space, int[] numbers) -> ()");
   m.def("prepared_floats(int c_out, int c_in, int tile, bool rotated) -> int");
   m.def("frozen_space(bool backward, int[] numbers) -> int");
+  m.def("frozen_moments(Tensor features, Tensor(a!) mean, Tensor(b!) covariance, Tensor(c!) space, "
+        "int[] numbers) -> ()");
+  m.def("frozen_moments_backward(Tensor features, Tensor mean, Tensor? d_mean, Tensor? d_covariance, "
+        "bool add, Tensor(a!) to, Tensor(b!) space, int[] numbers) -> ()");
+  m.def("frozen_moments_space(bool backward, int channels) -> int");
   m.def("frozen_block(Tensor from_, Tensor(a!) to, int[] numbers) -> ()");
 }
 
@@ -189,11 +246,14 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
   m.impl("frozen_forward", TORCH_BOX(&frozen_forward));
   m.impl("frozen_backward", TORCH_BOX(&frozen_backward));
   m.impl("frozen_block", TORCH_BOX(&frozen_block));
+  m.impl("frozen_moments", TORCH_BOX(&frozen_moments));
+  m.impl("frozen_moments_backward", TORCH_BOX(&frozen_moments_backward));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
   m.impl("prepared_floats", TORCH_BOX(&prepared_floats));
   m.impl("frozen_space", TORCH_BOX(&frozen_space));
+  m.impl("frozen_moments_space", TORCH_BOX(&frozen_moments_space));
 }
 
 }  // namespace fastconv

@@ -12,7 +12,8 @@ from .errors import (
     UnknownBackendError,
     UnsupportedError,
 )
-from .frozen import Frozen, freeze
+from .frozen import Frozen, freeze, moments_of
+from .frozen_run import Moments
 from .functional import conv2d
 from .modules import Conv2d, swap_convs
 from .registry import BackendInfo, backends, current_backend, use_backend
@@ -27,6 +28,7 @@ __all__ = [
     "DtypeError",
     "FastconvError",
     "Frozen",
+    "Moments",
     "OutOfMemoryError",
     "UnknownBackendError",
     "UnsupportedError",
@@ -36,6 +38,7 @@ __all__ = [
     "current_algorithm",
     "current_backend",
     "freeze",
+    "moments_of",
     "swap_convs",
     "use_algorithm",
     "use_backend",

@@ -15,6 +15,10 @@ that is used again at every call.
     dx <--- bits, conv^T <--- + <--- bits, conv^T <------------ ... <---- dtap    backward
                               ^ gradient of a tap on the way, added where it arrives
 
+A tap costs a copy of the features into the plain layout, and its gradient one back.  A layer of
+which only the moments are read (Gram matrices, means and covariances) has neither: its features
+stay blocked, and the gradient of the moments is added to what the stages behind have left.
+
 Other layers run by torch, between the runs.  On other backends all layers run one by one, with
 that backend's conv2d.
 """
@@ -26,47 +30,67 @@ import operator
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .algorithms import current_algorithm
+from .clock import Clock, Milestone
 from .errors import ArgumentError, DtypeError
-from .frozen_run import Run, Stage, stage_from
+from .frozen_run import Moments, Outputs, Readings, Run, Stage, stage_from
 from .functional import conv2d
 from .modules import Conv2d
 from .registry import current_backend, known, load, resolve
 
 
-def freeze(module: nn.Sequential, taps: Sequence[int], backend: str | None = None) -> Frozen:
+def freeze(
+    module: nn.Sequential,
+    taps: Sequence[int],
+    backend: str | None = None,
+    moments: Sequence[int] = (),
+) -> Frozen:
     """A module that gives the outputs of `module`'s layers at `taps`, in that order.
 
     `module` is an nn.Sequential of Conv2d, ReLU, pools and whatever else; `taps` are indices into
     it.  Calling the result gives a list of tensors, differentiable to the input and not to the
     weights.  The weights must not change any more.  Layers after the last tap are left out.
+
+    The list goes on with the `Moments` of the outputs at the layers `moments`: their means (n, c)
+    and covariances (n, c, c) over the pixels.  The native backend takes them without ever handing
+    out the features themselves.
     """
     if not isinstance(module, nn.Sequential):
         raise DtypeError(f"freeze: module expects an nn.Sequential, got {type(module).__name__}")
     if backend is not None and known(backend) != "auto":
         load(backend)
-    return Frozen(module, _checked_taps(taps, len(module)), backend)
+    if len(taps) == len(moments) == 0:
+        raise ArgumentError("freeze: taps expects at least one layer index, got none")
+    indices = _checked("taps", taps, len(module)), _checked("moments", moments, len(module))
+    return Frozen(module, *indices, backend)
 
 
-def _checked_taps(taps: Sequence[int], layers: int) -> list[int]:
+def _checked(name: str, taps: Sequence[int], layers: int) -> list[int]:
     try:
         indices = [operator.index(tap) for tap in taps]
     except TypeError:
-        raise DtypeError(f"freeze: taps expects a list of layer indices, got {taps!r}") from None
-    if not indices:
-        raise ArgumentError("freeze: taps expects at least one layer index, got none")
+        raise DtypeError(f"freeze: {name} expects a list of layer indices, got {taps!r}") from None
     for tap in indices:
         if not -layers <= tap < layers:
             raise ArgumentError(
-                f"freeze: taps expects indices below {layers}, the number of layers; got {tap}"
+                f"freeze: {name} expects indices below {layers}, the number of layers; got {tap}"
             )
     return [tap % layers for tap in indices]
+
+
+def moments_of(f: Tensor) -> Moments:
+    """The means (n, c) and covariances (n, c, c) of f (n, c, h, w), never below float32."""
+    with torch.autocast(f.device.type, enabled=False):  # half precision would overflow
+        flat = (f if f.dtype == torch.float64 else f.float()).flatten(2)
+        mean = flat.mean(2)
+        centred = flat - mean[..., None]
+        return Moments(mean, centred @ centred.mT / flat.shape[2])
 
 
 @dataclass
@@ -81,33 +105,59 @@ class _Piece:
 class Frozen(nn.Module):
     """What `freeze` returns."""
 
-    def __init__(self, module: nn.Sequential, taps: list[int], backend: str | None) -> None:
+    def __init__(
+        self, module: nn.Sequential, taps: list[int], moments: list[int], backend: str | None
+    ) -> None:
         super().__init__()
         self.module = module
-        self.taps = taps
+        self.taps, self.moments = taps, moments
         self.backend = backend
-        self._layers = list(module)[: max(taps) + 1]
+        self.clock: Clock | None = None  # set it to learn where the time goes
+        self._layers = list(module)[: max([*taps, *moments]) + 1]
         self._algo = current_algorithm()
         self._pieces: list[_Piece] | None = None  # made at the first call that can use them
         self._lock = threading.Lock()
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor) -> list[Any]:
         if not isinstance(x, Tensor) or x.dim() != 4:
             shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ArgumentError(f"frozen stack: input expects shape (n, c, h, w), got {shape}")
+        if self.clock:
+            self.clock.start()
         outputs = self._fused(x) if self._fuses(x) else self._plain(x)
-        return [outputs[tap] for tap in self.taps]
+        taps = [outputs.taps[tap] for tap in self.taps]
+        return taps + [outputs.moments[layer] for layer in self.moments]
 
     def _fuses(self, x: Tensor) -> bool:
         chosen, _ = resolve(self.backend or current_backend(), x.device.type, x.dtype)
         native = getattr(chosen, "__name__", "") == "fastconv.backends.native"
         return native and x.dtype == torch.float32 and min(x.shape) > 0 and self._algo != "direct"
 
-    def _plain(self, x: Tensor) -> dict[int, Tensor]:
-        outputs = {}
-        for index, layer in enumerate(self._layers):
-            x = outputs[index] = self._run_layer(layer, x)
+    def _plain(self, x: Tensor) -> Outputs:
+        outputs = Outputs({}, {})
+        for index in range(len(self._layers)):
+            x = self._unfused(index, x, outputs)
         return outputs
+
+    def _unfused(self, index: int, x: Tensor, outputs: Outputs) -> Tensor:
+        """One layer by itself; what is read there goes to `outputs`."""
+        clock, layer = self.clock, self._layers[index]
+        if clock is None:
+            x = self._run_layer(layer, x)
+            if index in self.moments:
+                outputs.moments[index] = moments_of(x)
+        else:
+            x = self._run_layer(layer, Milestone.apply(x, clock, (index, "backward")))
+            x = Milestone.apply(x, clock, None)
+            clock.stop(index, "forward")
+            if index in self.moments:
+                found = moments_of(Milestone.apply(x, clock, (index, "moments_backward")))
+                marked = (Milestone.apply(moment, clock, None) for moment in found)
+                outputs.moments[index] = Moments(*marked)
+                clock.stop(index, "moments")
+        if index in self.taps:
+            outputs.taps[index] = x
+        return x
 
     def _run_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
         """One layer as it stands, with constant weights, and never in place: taps are kept."""
@@ -120,15 +170,16 @@ class Frozen(nn.Module):
             return conv2d(x, conv.weight.detach(), bias, *options, backend=self.backend)
         return layer(x)
 
-    def _fused(self, x: Tensor) -> dict[int, Tensor]:
-        outputs: dict[int, Tensor] = {}
+    def _fused(self, x: Tensor) -> Outputs:
+        outputs = Outputs({}, {})
         for piece in self._made_pieces():
             if piece.run is None:
-                x = outputs[piece.last] = self._run_layer(self._layers[piece.last], x)
+                x = self._unfused(piece.last, x, outputs)
             else:
-                found = piece.run(x)
-                outputs |= found
-                x = found[piece.last]
+                found = piece.run(x, self.clock)
+                outputs.taps |= found.taps
+                outputs.moments |= found.moments
+                x = found.taps.get(piece.last, x)
         return outputs
 
     def _made_pieces(self) -> list[_Piece]:
@@ -140,24 +191,28 @@ class Frozen(nn.Module):
     def _cut(self) -> list[_Piece]:
         pieces: list[_Piece] = []
         stages: list[Stage] = []
+        read = Readings(frozenset(self.taps), frozenset(self.moments))
         index = 0
         while index < len(self._layers):
-            stage = stage_from(self._layers, index, set(self.taps))
-            if stage is None:
-                self._close(stages, pieces)
-                stages = []
-                pieces.append(_Piece(index, index, None))
-                index += 1
-            else:
+            stage = stage_from(self._layers, index, read, begins=not stages)
+            if stage is not None:
                 stages.append(stage)
                 index = stage.last + 1
+            elif stages:  # what cannot go on a run may begin one
+                self._close(stages, pieces)
+                stages = []
+            else:
+                pieces.append(_Piece(index, index, None))
+                index += 1
         self._close(stages, pieces)
         return pieces
 
     def _close(self, stages: list[Stage], pieces: list[_Piece]) -> None:
         if stages:
-            run = Run(stages, {*self.taps, stages[-1].last}, self._algo)
-            pieces.append(_Piece(stages[0].first, stages[-1].last, run))
+            last = stages[-1].last
+            handed_on = {last} if last + 1 < len(self._layers) else set()
+            read = Readings(frozenset({*self.taps, *handed_on}), frozenset(self.moments))
+            pieces.append(_Piece(stages[0].first, last, Run(stages, read, self._algo)))
 
     def memory(self, h: int, w: int, n: int = 1) -> int:
         """Bytes that the native backend keeps for pictures of n x h x w, known beforehand.
@@ -178,6 +233,7 @@ class Frozen(nn.Module):
         for piece in self._made_pieces():
             if piece.run is None:
                 tapped = ", tap" if piece.last in self.taps else ""
+                tapped += ", moments" if piece.last in self.moments else ""
                 lines.append(f"{piece.last:3d}      {self._layers[piece.last]}: unfused{tapped}")
             else:
                 lines += piece.run.describe(shape[2], shape[3], set(self.taps))

@@ -7,13 +7,15 @@ import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
+from .clock import Clock
 from .errors import ArgumentError
 from .geometry import ConvGeometry, geometry_of
 from .modules import Conv2d
@@ -34,11 +36,27 @@ class Stage:
     conv: nn.Conv2d
     relu: bool
     pool: int  # index into POOLS
+    begins: bool  # a run, with a picture
     transformed: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
 
     def geometry(self, n: int, h: int, w: int) -> ConvGeometry:
+        """For an input that is `padded` already, unless its padding is zeros."""
         conv = self.conv
-        return geometry_of((n, conv.in_channels, h, w), conv.weight.shape, 1, conv.padding)  # type: ignore[arg-type]
+        padding = 0 if any(self.border) else conv.padding
+        return geometry_of((n, conv.in_channels, h, w), conv.weight.shape, 1, padding)  # type: ignore[arg-type]
+
+    @cached_property
+    def border(self) -> list[int]:
+        """What F.pad adds before the convolution: left, right, top, bottom; none for zeros."""
+        plain = self.conv.padding_mode == "zeros"
+        return [0] * 4 if plain else self.conv._reversed_padding_repeated_twice
+
+    def padded(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.border, self.conv.padding_mode) if any(self.border) else x
+
+    def padded_size(self, h: int, w: int) -> tuple[int, int]:
+        left, right, top, bottom = self.border
+        return h + top + bottom, w + left + right
 
     def weights(self, tile: int, rotated: bool) -> Tensor:
         """Winograd's U, transformed when it is first needed."""
@@ -53,32 +71,35 @@ class Stage:
         return None if bias is None else bias.detach().contiguous()
 
 
-def stage_from(layers: Sequence[nn.Module], index: int, taps: set[int]) -> Stage | None:
+def stage_from(
+    layers: Sequence[nn.Module], index: int, read: Readings, begins: bool
+) -> Stage | None:
     """The stage that begins at `index`, or None if that layer cannot be fused.
 
-    A stage ends at a tap: what is tapped must exist.
+    A stage ends where it is read: what is read must exist.  Padding other than zeros is for the
+    stage that `begins` a run: torch pads its input.
     """
     conv = layers[index]
-    if not _is_plain_conv(conv):
+    if not _is_plain_conv(conv) or not (begins or conv.padding_mode == "zeros"):
         return None
     last, relu, pool = index, False, 0
 
     def following() -> nn.Module | None:
-        return None if last in taps or last + 1 >= len(layers) else layers[last + 1]
+        return None if last in read or last + 1 >= len(layers) else layers[last + 1]
 
     if type(following()) is nn.ReLU:
         last, relu = last + 1, True
     if found := pool_of(following()):
         last, pool = last + 1, found
-    return Stage(index, last, conv, relu, pool)  # type: ignore[arg-type]
+    return Stage(index, last, conv, relu, pool, begins)
 
 
-def _is_plain_conv(layer: nn.Module) -> bool:
+def _is_plain_conv(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     if type(layer) not in (nn.Conv2d, Conv2d):
         return False
     assert isinstance(layer, nn.Conv2d)
     sizes = (layer.kernel_size, layer.stride, layer.dilation, layer.groups)
-    standard = sizes == ((3, 3), (1, 1), (1, 1), 1) and layer.padding_mode == "zeros"
+    standard = sizes == ((3, 3), (1, 1), (1, 1), 1)
     return standard and layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu"
 
 
@@ -140,6 +161,32 @@ def _padded(channels: int) -> int:
     return (channels + BLOCK - 1) // BLOCK * BLOCK
 
 
+class Moments(NamedTuple):
+    """mean[n,i] of f[n,i], and covariance[n,i,j], the mean of (f - mean)[n,i] (f - mean)[n,j]."""
+
+    mean: Tensor  # (n, c)
+    covariance: Tensor  # (n, c, c)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The layers that a stack is read at: for their outputs, and for their moments."""
+
+    taps: frozenset[int]
+    moments: frozenset[int]
+
+    def __contains__(self, layer: int) -> bool:
+        return layer in self.taps or layer in self.moments
+
+
+@dataclass
+class Outputs:
+    """What a run gives, by layer index."""
+
+    taps: dict[int, Tensor]
+    moments: dict[int, Moments]
+
+
 class Recycler:
     """Buffers that come back when the last tensor on them is gone.
 
@@ -164,33 +211,41 @@ class Recycler:
 class Plan:
     """A run at one size of pictures: its steps and its memory."""
 
-    def __init__(self, stages: Iterable[Stage], taps: set[int], algo: str, n: int, h: int, w: int):
+    def __init__(
+        self, stages: Iterable[Stage], read: Readings, algo: str, n: int, h: int, w: int
+    ) -> None:
         self.steps = []
         for stage in stages:
             step = _step(stage, algo, n, h, w)
             self.steps.append(step)
             h, w = step.height, step.width
-        floats = max(max(s.output_floats for s in self.steps), 1)
-        inner = max((s.input_floats for s in self.steps[1:]), default=1)
-        self.buffer_floats = max(floats, inner)
-        self.taps = [i for i, step in enumerate(self.steps) if step.stage.last in taps]
+        # what stage i puts out, and the gradient to it, is in buffer i % 2
+        floats = [s.output_floats for s in self.steps]
+        self.buffer_floats = [max(floats[0::2]), max(floats[1::2], default=1)]
+        self.taps = [i for i, step in enumerate(self.steps) if step.stage.last in read.taps]
+        self.moments = [i for i, step in enumerate(self.steps) if step.stage.last in read.moments]
         self.outputs = {
             i: Recycler(np.float32, int(np.prod(self.steps[i].output_shape))) for i in self.taps
         }
+        # what moments are taken of is kept, blocked, for the way back
+        self.features = {i: Recycler(np.float32, self.steps[i].output_floats) for i in self.moments}
         self.words = [step.decision_words for step in self.steps]
         self.decisions = Recycler(np.int16, max(sum(self.words), 1))
 
     @property
     def space_floats(self) -> int:
         ask = torch.ops.fastconv.frozen_space
+        both = (False, True)
+        space = max(ask(back, s.numbers(back, BLOCKED)) for s in self.steps for back in both)
+        ask = torch.ops.fastconv.frozen_moments_space
         return max(
-            ask(back, s.numbers(back, BLOCKED)) for s in self.steps for back in (False, True)
+            [space, *(ask(back, self.steps[i].g.c_out) for i in self.moments for back in both)]
         )
 
     @cached_property
     def arena(self) -> tuple[Tensor, Tensor, Tensor]:
         """Two pictures, from one of which each stage goes to the other, and the work space."""
-        sizes = [self.buffer_floats, self.buffer_floats, self.space_floats]
+        sizes = [*self.buffer_floats, self.space_floats]
         whole = torch.empty(sum(sizes) + 16 * 3)
         start = -whole.data_ptr() // 4 % 16  # cache lines
         parts = []
@@ -208,7 +263,8 @@ class Plan:
 
     def memory(self) -> int:
         outputs = sum(int(np.prod(self.steps[i].output_shape)) for i in self.taps)
-        floats = 2 * self.buffer_floats + self.space_floats + outputs
+        features = sum(self.steps[i].output_floats for i in self.moments)
+        floats = sum(self.buffer_floats) + self.space_floats + outputs + features
         weights = 0
         for step in self.steps:
             for back, tile in enumerate(step.tiles):
@@ -228,8 +284,9 @@ def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
         for operation in ("forward", "grad_input")
     ]
     # Where `auto` prefers the definition, the stack has a direct kernel for a picture's channels
-    # (it takes single rows, which cannot be pooled), and uses F(4x4) for anything else.
-    few = g.c_in <= 3 < g.c_out
+    # (it takes single rows, which cannot be pooled, and adds no tap's gradient on the way back),
+    # and uses F(4x4) for anything else.
+    few = stage.begins and g.c_in <= 3 < g.c_out
     forward = native.TILES.get(names[0], 1 if few and not stage.pool else 4)
     backward = native.TILES.get(names[1], 1 if few else 4)
     if stage.pool and min(g.out_h, g.out_w) < 2:
@@ -244,8 +301,8 @@ def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
 class Run:
     """Consecutive stages.  Calling it gives {layer index: output} for its taps and its end."""
 
-    def __init__(self, stages: list[Stage], taps: set[int], algo: str) -> None:
-        self.stages, self.taps, self.algo = stages, taps, algo
+    def __init__(self, stages: list[Stage], read: Readings, algo: str) -> None:
+        self.stages, self.read, self.algo = stages, read, algo
         self.lock = threading.Lock()  # the arena serves one call at a time
         self._plan: tuple[tuple[int, ...], Plan] | None = None
 
@@ -253,10 +310,10 @@ class Run:
         """That of the last size is kept, with its arena."""
         size = (n, h, w)
         if self._plan is None or self._plan[0] != size:
-            self._plan = (size, Plan(self.stages, self.taps, self.algo, n, h, w))
+            self._plan = (size, Plan(self.stages, self.read, self.algo, n, h, w))
         return self._plan[1]
 
-    def __call__(self, x: Tensor) -> dict[int, Tensor]:
+    def __call__(self, x: Tensor, clock: Clock | None = None) -> Outputs:
         n, c, h, w = x.shape
         wanted = self.stages[0].conv.in_channels
         if c != wanted:
@@ -264,15 +321,21 @@ class Run:
                 f"frozen stack: layer {self.stages[0].first} expects {wanted} channels, got {c}"
             )
         with self.lock:
-            plan = self.plan(n, h, w)
-        outputs = _Run.apply(x, plan, self.lock)
-        return {plan.steps[i].stage.last: y for i, y in zip(plan.taps, outputs, strict=True)}
+            plan = self.plan(n, *self.stages[0].padded_size(h, w))
+        found = iter(_Run.apply(self.stages[0].padded(x), plan, self.lock, clock))
+        taps = {plan.steps[i].stage.last: next(found) for i in plan.taps}
+        moments = {
+            plan.steps[i].stage.last: Moments(next(found), next(found)) for i in plan.moments
+        }
+        return Outputs(taps, moments)
 
     def memory(self, n: int, h: int, w: int) -> int:
-        return Plan(self.stages, self.taps, self.algo, n, h, w).memory()
+        h, w = self.stages[0].padded_size(h, w)
+        return Plan(self.stages, self.read, self.algo, n, h, w).memory()
 
     def output_shape(self, shape: torch.Size) -> torch.Size:
         n, _, h, w = shape
+        h, w = self.stages[0].padded_size(h, w)
         for stage in self.stages:
             step = _step(stage, self.algo, n, h, w)
             h, w = step.height, step.width
@@ -280,6 +343,7 @@ class Run:
 
     def describe(self, h: int, w: int, taps: set[int]) -> list[str]:
         lines = []
+        h, w = self.stages[0].padded_size(h, w)
         for stage in self.stages:
             step = _step(stage, self.algo, 1, h, w)
             parts = [f"Conv2d 3x3 {step.g.c_in} -> {step.g.c_out}"]
@@ -288,67 +352,124 @@ class Run:
             lines.append(
                 f"{stage.first:3d}..{stage.last:<3d} {' + '.join(parts)} at {h} x {w}: "
                 f"{forward}, back {backward}{', tap' if stage.last in taps else ''}"
+                f"{', moments' if stage.last in self.read.moments else ''}"
             )
             h, w = step.height, step.width
         return lines
 
 
 class _Run(torch.autograd.Function):
+    """Gives the outputs at plan.taps, then both moments at each of plan.moments."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, plan: Plan, lock: threading.Lock) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, plan: Plan, lock: threading.Lock, clock: Clock | None
+    ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         source = x if last else x.contiguous()
         layout = LAST if last else PLANAR
-        ctx.plan, ctx.lock, ctx.layout, ctx.shape = plan, lock, layout, x.shape
+        ctx.plan, ctx.lock, ctx.layout, ctx.shape, ctx.clock = plan, lock, layout, x.shape, clock
         ctx.decisions = plan.decisions.take()
+        ctx.features = {i: plan.features[i].take() for i in plan.moments}
         outputs = {i: plan.outputs[i].take().view(plan.steps[i].output_shape) for i in plan.taps}
+        moments: list[Tensor] = []
+        ctx.means = {}
         with lock:
-            here, there, space = plan.arena
+            *buffers, space = plan.arena
             for i, (step, bits) in enumerate(
                 zip(plan.steps, plan.bits(ctx.decisions), strict=True)
             ):
                 u = step.stage.weights(step.tiles[0], False)
+                # features that are kept are written where they stay
+                to = ctx.features.get(i, buffers[i % 2])
                 torch.ops.fastconv.frozen_forward(
                     source,
                     u,
                     step.stage.bias,
-                    here,
+                    to,
                     bits,
                     outputs.get(i),
                     space,
                     step.numbers(False, layout),
                 )
-                source, here, there, layout = here, there, here, BLOCKED
-        return tuple(outputs.values())
+                if clock:
+                    clock.stop(step.stage.last, "forward")
+                if i in ctx.features:
+                    found = _moments(to, step.output_shape, space)
+                    moments += found
+                    ctx.means[i] = found.mean.clone()  # the other is the caller's
+                    if clock:
+                        clock.stop(step.stage.last, "moments")
+                source, layout = to, BLOCKED
+        return (*outputs.values(), *moments)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None, None]:  # type: ignore[override]
         plan: Plan = ctx.plan
-        arriving = {
-            i: dy.contiguous() for i, dy in zip(plan.taps, gradients, strict=True) if dy is not None
-        }
-        if not arriving or not ctx.needs_input_grad[0]:
-            return None, None, None
+        clock: Clock | None = ctx.clock
+        if clock:
+            clock.start()
+        taps = dict(zip(plan.taps, gradients))
+        pairs = gradients[len(taps) :]
+        moments = dict(zip(plan.moments, zip(pairs[::2], pairs[1::2], strict=True), strict=True))
+        arriving = {i: dy.contiguous() for i, dy in taps.items() if dy is not None}
+        moments = {i: pair for i, pair in moments.items() if pair != (None, None)}
+        if not (arriving or moments) or not ctx.needs_input_grad[0]:
+            return None, None, None, None
         bits = plan.bits(ctx.decisions)
         layout = torch.channels_last if ctx.layout == LAST else torch.contiguous_format
         dx = torch.empty(ctx.shape, memory_format=layout)
         with ctx.lock:
-            here, there, space = plan.arena
-            end = max(arriving)
-            torch.ops.fastconv.frozen_block(arriving[end], here, plan.steps[end].output_shape)
+            *buffers, space = plan.arena
+
+            def add_moments(i: int, add: bool) -> None:
+                if i in moments:
+                    to, shape = buffers[i % 2], plan.steps[i].output_shape
+                    known = ctx.features[i], ctx.means[i]
+                    _moments_backward(*known, moments[i], add, to, space, shape)
+                    if clock:
+                        clock.stop(plan.steps[i].stage.last, "moments_backward")
+
+            end = max([*arriving, *moments])
+            if end in arriving:
+                shape = plan.steps[end].output_shape
+                torch.ops.fastconv.frozen_block(arriving[end], buffers[end % 2], shape)
+            add_moments(end, add=end in arriving)
             for i in range(end, -1, -1):
                 step = plan.steps[i]
                 u = step.stage.weights(step.tiles[1], True)
                 torch.ops.fastconv.frozen_backward(
-                    here,
+                    buffers[i % 2],
                     bits[i],
                     u,
-                    there if i else dx,
+                    buffers[(i - 1) % 2] if i else dx,
                     arriving.get(i - 1),
                     space,
                     step.numbers(True, BLOCKED if i else ctx.layout),
                 )
-                here, there = there, here
-        return dx, None, None
+                if clock:
+                    clock.stop(step.stage.last, "backward")
+                add_moments(i - 1, add=True)
+        return dx, None, None, None
+
+
+def _moments(features: Tensor, shape: tuple[int, int, int, int], space: Tensor) -> Moments:
+    n, c, _, _ = shape
+    found = Moments(torch.empty(n, c), torch.empty(n, c, c))
+    torch.ops.fastconv.frozen_moments(features, *found, space, shape)
+    return found
+
+
+def _moments_backward(
+    features: Tensor,
+    mean: Tensor,
+    gradients: tuple[Tensor | None, Tensor | None],
+    add: bool,
+    to: Tensor,
+    space: Tensor,
+    shape: tuple[int, int, int, int],
+) -> None:
+    arriving = (None if d is None else d.contiguous() for d in gradients)
+    torch.ops.fastconv.frozen_moments_backward(features, mean, *arriving, add, to, space, shape)

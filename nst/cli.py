@@ -132,14 +132,22 @@ def _stylize(words: list[str]) -> int:
         for line in plan(call.content, list(call.styles), call.config, call.resume):
             print(line)
         return 0
+    from .profile import Profiler
+    from .progress import Observers
+
+    profiler = Profiler()
+    watching = [_observer(call.quiet), *([profiler] if call.profile else [])]
     result = stylize(
         call.content,
         list(call.styles) or None,
         config=call.config,
         resume=call.resume,
-        observer=_observer(call.quiet),
+        observer=Observers(*watching),
     )
-    return _tell(result, call.show)
+    code = _tell(result, call.show)
+    if call.profile:
+        print("", *profiler.lines(), sep="\n")
+    return code
 
 
 def _tell(result: Any, show: bool) -> int:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from fastconv import freeze, swap_convs
+from fastconv import Moments, freeze, swap_convs
 
 from .errors import ConfigError, LayerError, did_you_mean
 from .resnet import Bottleneck
@@ -234,12 +234,14 @@ class Normalize(nn.Module):
         return (rgb - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
 
-def on_backend(stack: nn.Sequential, taps: Sequence[int], backend: str) -> nn.Module:
-    """The seam to fastconv: a module that takes x and returns the outputs at `taps`.
+def on_backend(
+    stack: nn.Sequential, taps: Sequence[int], moments: Sequence[int], backend: str
+) -> nn.Module:
+    """The seam to fastconv: a module that takes x, and returns outputs, then `Moments`.
 
     The convolutions inside of blocks, which freeze() leaves to the block, are swapped.
     """
-    return freeze(swap_convs(stack, backend), taps, backend=backend)
+    return freeze(swap_convs(stack, backend), taps, backend, moments)
 
 
 class Network(nn.Module):
@@ -249,53 +251,73 @@ class Network(nn.Module):
         losses = network(rgb)             # [(layer, loss layer, value), ...]
         features = network.features(rgb, ["relu3_1"])
 
-    rgb has shape (1, 3, h, w), in [0, 1].  `layers` are those that it may be asked for.
+    rgb has shape (1, 3, h, w), in [0, 1].  `layers` are those whose features it may be asked
+    for, `moments` those of which it gives only the moments: that is cheaper.
     """
 
     def __init__(
-        self, name: str, stack: Stack, layers: Sequence[str], backend: str, padding: str
+        self,
+        name: str,
+        stack: Stack,
+        layers: Sequence[str],
+        backend: str,
+        padding: str,
+        moments: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.name = name
         self.names = [layer for layer, _ in stack]
         self.layers = sorted(set(layers), key=self.names.index)
+        self.moments = sorted(set(moments), key=self.names.index)
         if padding == "replicate":
             cast(nn.Conv2d, stack[0][1]).padding_mode = "replicate"
         modules = nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), *(m for _, m in stack))
         # one place further each: the normalisation comes first
-        self.taps = [1 + self.names.index(layer) for layer in self.layers]
-        self.run = on_backend(modules, self.taps, backend)
+        places = {layer: 1 + place for place, layer in enumerate(self.names)}
+        taps, known = [places[n] for n in self.layers], [places[n] for n in self.moments]
+        self.run = on_backend(modules, taps, known, backend)
         self.attached: list[tuple[str, nn.Module]] = []
         self.autocast: torch.dtype | None = None
 
     def attach(self, layer: str, loss: nn.Module) -> None:
-        """Let `loss` see the features of `layer` in every forward pass."""
-        if layer not in self.layers:
-            raise LayerError(f"the network was built for {', '.join(self.layers)}, not {layer!r}")
+        """Let `loss` see `layer` in every forward pass: its features, or what it `reads`."""
+        built = self.moments if _reads(loss) == "moments" else self.layers
+        if layer not in built:
+            raise LayerError(f"the network was built for {', '.join(built)}, not {layer!r}")
         self.attached.append((layer, loss))
 
     def detach_all(self) -> None:
         """Take all loss layers off, as before a new scale with new targets."""
         self.attached.clear()
 
-    def features(self, rgb: Tensor) -> dict[str, Tensor]:
-        """The features (1, c, h, w) at the layers the network was built for, float32 or wider."""
+    def read(self, rgb: Tensor) -> tuple[dict[str, Tensor], dict[str, Moments]]:
+        """The features and the moments by layer, float32 or wider."""
         with torch.autocast(
             rgb.device.type, dtype=self.autocast, enabled=self.autocast is not None
         ):
             outputs = self.run(rgb)
-        wide = (out if out.dtype == torch.float64 else out.float() for out in outputs)
-        return dict(zip(self.layers, wide))
+        features, moments = outputs[: len(self.layers)], outputs[len(self.layers) :]
+        wide = (out if out.dtype == torch.float64 else out.float() for out in features)
+        return dict(zip(self.layers, wide)), dict(zip(self.moments, moments))
+
+    def features(self, rgb: Tensor) -> dict[str, Tensor]:
+        """The features (1, c, h, w) at `layers`."""
+        return self.read(rgb)[0]
 
     def forward(self, rgb: Tensor) -> list[tuple[str, nn.Module, Tensor]]:
         """The value of each attached loss layer, with the layer's name."""
-        features = self.features(rgb)
-        return [(layer, loss, loss(features[layer])) for layer, loss in self.attached]
+        features, moments = self.read(rgb)
+        seen: dict[str, Mapping[str, object]] = {"features": features, "moments": moments}
+        return [(layer, loss, loss(seen[_reads(loss)][layer])) for layer, loss in self.attached]
 
     @property
     def shortest_side(self) -> int:
         """The smallest side of a picture that still has features at the deepest layer."""
         return shortest_side(self.names)
+
+
+def _reads(loss: nn.Module) -> str:
+    return getattr(loss, "reads", "features")
 
 
 def shortest_side(names: Iterable[str]) -> int:

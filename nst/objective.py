@@ -87,10 +87,10 @@ class Objective:
                 loss = ContentLoss(config.content_loss, features[layer], config.normalize)
                 network.attach(layer, loss)
         if config.style_weight > 0:
-            several = [network.features(style) for style in styles]
+            several = [network.read(style)[1] for style in styles]
             weights = self.style_weights(styles)
             for layer in self.layers.style:
-                each = [features[layer] for features in several]
+                each = [moments[layer] for moments in several]
                 target = blend(config.style_loss, each, weights)
                 network.attach(layer, StyleLoss(config.style_loss, target, config.normalize))
 

@@ -1,7 +1,7 @@
 """The optimisers, which turn x step by step into the picture.
 
-All are torch's own.  One call of `step` moves x once and evaluates the objective once at its
-new place, so that the losses told are those of the picture there; the first call only
+How x moves is told in moves.py.  One call of `step` moves x once and evaluates the objective once
+at its new place, so that the losses told are those of the picture there; the first call only
 evaluates.  The objective is multiplied by the number of values in x: its gradient is then of
 order 1 per value, far from L-BFGS's absolute thresholds and Adam's eps, at every size.
 
@@ -13,7 +13,10 @@ told in words.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +26,7 @@ from torch.nn import functional as F
 from .config import StyleConfig
 from .errors import NstError
 from .images import resize
+from .moves import AdamMove, LBFGSMove, Plateau
 from .objective import Evaluation
 
 Objective = Callable[[Tensor], Evaluation]
@@ -30,6 +34,21 @@ Note = Callable[[str], None]
 State = dict[str, Any]
 
 HALVINGS = 12  # after these the loss is hopeless: the step is 4000 times smaller
+
+
+@dataclass
+class Spent:
+    """Seconds spent so far: on the objective there and back, and on moving x."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    moving: float = 0.0
+
+    @contextmanager
+    def on(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        setattr(self, part, getattr(self, part) + time.perf_counter() - began)
 
 
 class Optimizer:
@@ -42,6 +61,7 @@ class Optimizer:
         self.config, self.note = config, note
         self.rate = config.learning_rate or self.learning_rate
         self.halvings = 0
+        self.spent = Spent()
         self._start(x)
 
     def _start(self, x: Tensor) -> None:
@@ -51,7 +71,7 @@ class Optimizer:
         self.first = 0.0  # the loss at the start of this scale
         self.inner = self._inner()
 
-    def _inner(self) -> torch.optim.Optimizer:
+    def _inner(self) -> LBFGSMove | AdamMove:
         raise NotImplementedError
 
     @property
@@ -64,7 +84,8 @@ class Optimizer:
         if self.last is not None:
             if self.x.grad is None:  # resumed: the gradient is not kept, x determines it
                 self._evaluate(objective)
-            self._move()
+            with self.spent.on("moving"):
+                self._move()
         evaluation = self._evaluate(objective)
         while self._went_wrong(evaluation.values["total"]):
             self._step_back(evaluation.values["total"])
@@ -82,22 +103,29 @@ class Optimizer:
 
     def _evaluate(self, objective: Objective) -> Evaluation:
         self.x.grad = None
-        evaluation = objective(self.x)
+        with self.spent.on("forward"):
+            evaluation = objective(self.x)
         if evaluation.total.requires_grad:
-            (evaluation.total * self.x.numel()).backward()
+            with self.spent.on("backward"):
+                (evaluation.total * self.x.numel()).backward()
         if self.x.grad is None:
             self.x.grad = torch.zeros_like(self.x)
         return evaluation
 
+    @property
+    def _gradient(self) -> Tensor:
+        assert self.x.grad is not None
+        return self.x.grad
+
     def _move(self) -> None:
-        # the gradient is in place, so the closure has only the value to return
-        self.inner.step(lambda: (self.last or 0.0) * self.x.numel())
+        with torch.no_grad():
+            self.moved = self.inner.move(self.x, self._gradient)
 
     def _accepted(self) -> None:
         """What follows a good evaluation."""
 
     def _went_wrong(self, total: float) -> bool:
-        finite = math.isfinite(total) and bool(torch.isfinite(self.x.grad).all())  # type: ignore[arg-type]
+        finite = math.isfinite(total) and math.isfinite(float(self._gradient.sum()))
         # a share of the first loss on top: close to 0, a loss may well double
         limit = math.inf if self.last is None else self.rise * self.last + 0.05 * abs(self.first)
         return not finite or total > limit
@@ -128,7 +156,7 @@ class Optimizer:
             "first": self.first,
             "rate": self.rate,
             "halvings": self.halvings,
-            "inner": self.inner.state_dict(),
+            "inner": self.inner.state(),
         }
 
     def load_state(self, state: State) -> None:
@@ -136,7 +164,7 @@ class Optimizer:
         self.rate, self.halvings = state["rate"], state["halvings"]
         self._start(state["x"].to(self.x))
         self.last, self.first = state["last"], state["first"]
-        self.inner.load_state_dict(state["inner"])
+        self.inner.load(state["inner"])
 
 
 class LBFGS(Optimizer):
@@ -151,32 +179,26 @@ class LBFGS(Optimizer):
     """
 
     LONGEST = 0.05
+    inner: LBFGSMove
 
-    def _inner(self) -> torch.optim.Optimizer:
-        return torch.optim.LBFGS(
-            [self.x],
-            lr=self.rate,
-            max_iter=1,
-            max_eval=1,
-            tolerance_grad=0.0,
-            tolerance_change=0.0,
-            history_size=self.config.history,
-        )
+    def _inner(self) -> LBFGSMove:
+        return LBFGSMove(self.rate, self.config.history)
 
     def _move(self) -> None:
         super()._move()
-        if torch.equal(self.x.detach(), self.good):  # no descent direction: start its memory anew
+        if not self.moved:  # no descent direction: start its memory anew
             self.inner = self._inner()
             super()._move()
         self._shorten()
 
     def _shorten(self) -> None:
-        moved = self.x.detach() - self.good
-        factor = self.LONGEST / max(float(moved.abs().mean()), self.LONGEST)
+        step = self.inner.step
+        assert step is not None
+        factor = self.LONGEST / max(float(step.abs().mean()), self.LONGEST)
         if factor < 1:
+            step.mul_(factor)  # the pair that follows is of it and y
             with torch.no_grad():
-                self.x.copy_(self.good + factor * moved)
-            self.inner.state[self.x]["t"] *= factor  # the pair that follows is t d and y
+                torch.add(self.good, step, out=self.x.detach())
 
 
 class Adam(Optimizer):
@@ -186,6 +208,7 @@ class Adam(Optimizer):
     result and what the next scale starts from: it is free of the grain that Adam leaves.
     """
 
+    inner: AdamMove
     learning_rate = 0.02
     rise = 10.0  # Adam's steps are of fixed size: near the end the loss goes up and down
 
@@ -193,9 +216,8 @@ class Adam(Optimizer):
         super()._start(x)
         self.average, self.count = torch.zeros_like(self.good), 0
 
-    def _inner(self) -> torch.optim.Optimizer:
-        # 0.9/0.999, the defaults, forget too slowly and leave a grey haze
-        return torch.optim.Adam([self.x], lr=self.rate, betas=(0.9, 0.99))
+    def _inner(self) -> AdamMove:
+        return AdamMove(self.rate)
 
     @property
     def picture(self) -> Tensor:
@@ -214,13 +236,13 @@ class Adam(Optimizer):
 
     def enlarge(self, hw: tuple[int, int]) -> None:
         """The moments are kept: the first resized bicubically, the second kept positive."""
-        before = dict(self.inner.state[self.x])
+        before = self.inner
         super().enlarge(hw)
-        if not before:
+        if before.m is None or before.v is None:
             return
-        before["exp_avg"] = F.interpolate(before["exp_avg"], hw, mode="bicubic")
-        before["exp_avg_sq"] = F.interpolate(before["exp_avg_sq"], hw, mode="bilinear").relu()
-        self.inner.state[self.x] = before
+        self.inner.count = before.count
+        self.inner.m = F.interpolate(before.m, hw, mode="bicubic")
+        self.inner.v = F.interpolate(before.v, hw, mode="bilinear").relu()
 
     def state(self) -> State:
         return super().state() | {"average": self.average, "count": self.count}
@@ -231,22 +253,14 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Plain AdamW: no averaging, weight decay off (it would darken the picture), and the step
-    halved when the loss has not fallen for a while."""
+    """Plain AdamW: no averaging, weight decay off (it would darken the picture, and without it
+    AdamW moves as Adam does), and the step halved when the loss has not fallen for a while."""
 
     PATIENCE = 25
 
     def _start(self, x: Tensor) -> None:
         super()._start(x)
-        self.plateau = self._plateau()
-
-    def _inner(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW([self.x], lr=self.rate, betas=(0.9, 0.99), weight_decay=0.0)
-
-    def _plateau(self) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(
-            self.inner, factor=0.5, patience=self.PATIENCE
-        )
+        self.plateau = Plateau(self.PATIENCE)
 
     @property
     def picture(self) -> Tensor:
@@ -254,18 +268,20 @@ class AdamW(Adam):
 
     def _accepted(self) -> None:
         super()._accepted()
-        self.plateau.step(self.last or 0.0)
+        if self.plateau.reached(self.last or 0.0):
+            self.inner.rate /= 2
 
     def _step_back(self, total: float) -> None:
         super()._step_back(total)
-        self.plateau = self._plateau()
+        self.plateau = Plateau(self.PATIENCE)
 
     def state(self) -> State:
-        return super().state() | {"plateau": self.plateau.state_dict()}
+        return super().state() | {"plateau": self.plateau.state(), "inner_rate": self.inner.rate}
 
     def load_state(self, state: State) -> None:
         super().load_state(state)
-        self.plateau.load_state_dict(state["plateau"])
+        self.plateau.load(state["plateau"])
+        self.inner.rate = state["inner_rate"]
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"lbfgs": LBFGS, "adam": Adam, "adamw": AdamW}

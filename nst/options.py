@@ -31,6 +31,7 @@ class Call:
     resume: Path | None
     dry_run: bool
     show: bool
+    profile: bool
     quiet: bool
 
 
@@ -50,6 +51,8 @@ class CallOptions:
     """Print the plan and the memory it needs, and stop."""
     show: bool = False
     """Open the result in the system's viewer."""
+    profile: bool = False
+    """Print at the end where the time went, layer by layer."""
     quiet: Annotated[bool, arg(aliases=["-q"])] = False
     """No progress."""
 
@@ -75,7 +78,7 @@ def stylize_config(words: list[str], parse: Parse) -> Call | None:
     if options["output"] is None and call.resume is None:
         options["output"] = Path(f"{Path(given[0]).stem}-{Path(given[1][0]).stem}.png")
     config = StyleConfig(**options, preset=call.preset)
-    return Call(*given, config, call.resume, call.dry_run, call.show, call.quiet)
+    return Call(*given, config, call.resume, call.dry_run, call.show, call.profile, call.quiet)
 
 
 def _form(base: StyleConfig) -> type:

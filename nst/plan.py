@@ -37,8 +37,10 @@ def check_memory(config: StyleConfig, inputs: Inputs, network: str) -> None:
     """ConfigError, with the largest size that fits, if a run would need more than it may."""
     planned_levels(config, inputs, network)  # a picture too small for the network has no memory
     limit = parse_memory(config.max_memory)
+    if limit is None:  # the estimate runs the network on the meta device: half a second of imports
+        return
     needed = _memory(config, inputs, network)
-    if limit is None or needed <= limit:
+    if needed <= limit:
         return
     layers = choose_layers(config, network).all
     history = config.history if config.optimizer == "lbfgs" else 3

@@ -165,7 +165,14 @@ def build_network(
     stack = cut_stack(found.network, layers.all, pooling)
     load_stack(stack, found.state)
     use_pooling_scale(stack, pooling)
-    network = Network(found.network, stack, layers.all, choose_backend(config), config.padding)
+    network = Network(
+        found.network,
+        stack,
+        layers.content,
+        choose_backend(config),
+        config.padding,
+        layers.style if config.style_weight > 0 else (),
+    )
     network.to(choose_device(config.device), DTYPES[config.precision])
     network.autocast = torch.bfloat16 if config.precision == "bfloat16" else None
     return network

@@ -40,7 +40,13 @@ FASTCONV_ROWS = (
     ("fastconv.functional",),
     ("fastconv.registry",),
     ("fastconv.backends",),  # found by name from the registry; base.py is imported
-    ("fastconv.shapes", "fastconv.timing", "fastconv.figures", "fastconv.pictures"),
+    (
+        "fastconv.shapes",
+        "fastconv.timing",
+        "fastconv.clock",
+        "fastconv.figures",
+        "fastconv.pictures",
+    ),
     ("fastconv.algorithms",),
     ("fastconv.geometry",),
     ("fastconv.errors",),

@@ -19,12 +19,13 @@ namespace fastconv {
   extern const ChainKernels chain_kernels;                \
   extern const FewKernels few_kernels;                    \
   extern const WinogradGradWeight winograd_grad_weight_f4, winograd_grad_weight_f6; \
+  extern const GramKernels gram_kernels;                  \
   }
 #define FASTCONV_TABLE(isa)                                            \
   {#isa,                  &isa::gemm_kernels,  &isa::depthwise_kernels, \
    &isa::picture_kernels, &isa::winograd_gemm, &isa::winograd_f4,       \
    &isa::winograd_f6,     &isa::chain_kernels, &isa::few_kernels,       \
-   &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6}
+   &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6, &isa::gram_kernels}
 
 #ifdef FASTCONV_X86
 FASTCONV_KERNELS(avx512)

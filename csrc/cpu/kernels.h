@@ -92,6 +92,23 @@ struct ChainKernels {
   void (*add)(const float* other, int64_t rows, int64_t columns, float* strip);
 };
 
+struct GramProduct {
+  const float* u;
+  const float* f;
+  const float* constant;
+  float* to;
+  float* spare;                    // takes what a last panel has beyond the outputs
+  int64_t depth, outputs, pixels;  // outputs: a multiple of 16
+  int64_t f_block, to_block;       // strides, in floats
+  bool accumulate;
+};
+
+struct GramKernels {
+  int panel;
+  void (*take)(const float* from, int64_t pixels, const float* shift, float* to, float* total);
+  void (*multiply)(const GramProduct&);
+};
+
 struct FewKernels {
   void (*spread)(const float* lines, int64_t channels, int64_t columns, const float* weights,
                  const float* bias, bool relu, float* strips);
@@ -153,6 +170,7 @@ struct Kernels {
   const FewKernels* few;
   const WinogradGradWeight* winograd_grad_weight_f4;
   const WinogradGradWeight* winograd_grad_weight_f6;
+  const GramKernels* gram;
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

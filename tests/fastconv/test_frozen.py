@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastconv import Conv2d, backends, use_backend
+from fastconv import Conv2d, backends, moments_of, use_backend
 from fastconv.algorithms import use_algorithm
 from fastconv.errors import ArgumentError, DtypeError, UnknownBackendError
 from fastconv.frozen import Frozen, freeze
@@ -142,7 +142,90 @@ def test_what_cannot_be_fused_runs_unfused() -> None:
     assert forward < FORWARD
     assert backward < BACKWARD
     lines = freeze(module, [2, 4, 8], "native").describe(50, 61).splitlines()
-    assert [("unfused" in line) for line in lines] == [True] * 3 + [False] + [True] * 3 + [False]
+    fused = [False] * 3 + [True, False, True, False, True]
+    assert [("unfused" not in line) for line in lines] == fused
+
+
+@native_only
+@pytest.mark.parametrize("mode", ["replicate", "reflect", "circular"])
+def test_other_padding_is_written_out_before_a_run(mode: str) -> None:
+    module = network()
+    for index in (0, 5):
+        module[index].padding_mode = mode
+    forward, backward = differences(module, [1, 6, 11], torch.rand(2, 3, 31, 28))
+    assert forward < FORWARD
+    assert backward < BACKWARD
+    lines = freeze(module, [11], "native").describe(31, 28).splitlines()
+    assert [line for line in lines if "unfused" in line] == []
+    assert freeze(module, [11], "native").memory(31, 28) > 0
+
+
+def moments_apart(
+    module: nn.Sequential, x: Tensor, backend: str, channels_last: bool = False
+) -> tuple[float, float]:
+    """The largest relative distance of moments, and that of a gradient of all of them."""
+    layers, results = [1, 6, 11], []
+    weights: list[Tensor] = []
+    for double in (False, True):
+        own = copy.deepcopy(module)
+        given = (x.double() if double else x.clone()).requires_grad_()
+        if double:
+            tapped = outputs_of(own.double(), [4, *layers], given)
+            found = [tapped[0], *(t for f in tapped[1:] for t in moments_of(f))]
+        else:
+            tap, *pairs = freeze(own, [4], backend, layers)(given)
+            found = [tap, *(t for pair in pairs for t in pair)]
+            weights = [torch.rand(t.shape) for t in found]
+        sum((w.to(t) * t).sum() for w, t in zip(weights, found, strict=True)).backward()  # type: ignore[union-attr]
+        results.append((found, given.grad))
+    (found, gradient), (expected, true) = results
+    apart = [
+        float((a - b).detach().norm() / b.detach().norm())
+        for a, b in zip(found, expected, strict=True)
+    ]
+    return max(apart), float((gradient - true).norm() / true.norm())
+
+
+@pytest.mark.parametrize("channels", [16, 20, 48, 65])
+@pytest.mark.parametrize("n", [1, 2])
+def test_moments_are_those_of_the_features(channels: int, n: int) -> None:
+    forward, backward = moments_apart(network(channels=channels), torch.rand(n, 3, 37, 45), "auto")
+    assert forward < FORWARD
+    assert backward < 10 * BACKWARD  # a covariance's gradient is large where a ReLU may flip
+
+
+def test_every_backend_gives_moments(backend: str) -> None:
+    forward, backward = moments_apart(network(channels=2), torch.rand(1, 3, 14, 15), backend)
+    assert forward < FORWARD
+    assert backward < BACKWARD
+
+
+@native_only
+def test_features_of_one_value_have_no_covariance() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 48, 3, padding=1, padding_mode="replicate"), nn.ReLU())
+    ((mean, covariance),) = freeze(module, [], "native", [1])(torch.full((1, 3, 70, 61), 0.7))
+    assert float(covariance.abs().max()) < 1e-6 * float(mean.square().max())
+
+
+@native_only
+def test_moments_alone_can_be_differentiated_one_by_one() -> None:
+    frozen, x = freeze(network(), [], "native", [1, 11]), torch.rand(1, 3, 24, 24)
+    for part in (0, 1):
+        for reading in (0, 1):
+            leaf = x.clone().requires_grad_()
+            frozen(leaf)[reading][part].square().sum().backward()
+            assert leaf.grad is not None
+            assert float(leaf.grad.norm()) > 0
+
+
+@native_only
+def test_moments_do_not_depend_on_which_thread_was_faster() -> None:
+    frozen, x = freeze(network(channels=48), [], "native", [1, 6]), torch.rand(1, 3, 150, 130)
+    first = frozen(x)
+    for _ in range(5):
+        for a, b in zip(first, frozen(x), strict=True):
+            assert torch.equal(a.covariance, b.covariance)
+            assert torch.equal(a.mean, b.mean)
 
 
 def test_every_backend_agrees(backend: str) -> None:
@@ -303,7 +386,7 @@ def test_lower_instruction_sets_agree(isa: str) -> None:
     if isa not in load("native").instruction_sets():  # type: ignore[attr-defined]
         pytest.skip(f"this processor has no {isa}")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-    command += ["-k", "agrees_at or nan_passes"]
+    command += ["-k", "agrees_at or nan_passes or moments"]
     environment = {**os.environ, "FASTCONV_ISA": isa}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

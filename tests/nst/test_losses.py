@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastconv import moments_of
 from nst.losses import (
     CONTENT_LOSSES,
     STYLE_LOSSES,
@@ -15,7 +16,9 @@ from nst.losses import (
     blend,
     gram,
     mean_and_covariance,
+    mean_square,
     out_of_range,
+    product,
     total_variation,
 )
 
@@ -185,3 +188,42 @@ def test_total_variation_counts_straight_and_diagonal_neighbours() -> None:
 def test_only_what_lies_outside_the_range_is_punished() -> None:
     assert float(out_of_range(torch.tensor([[[[0.0, 0.5, 1.0]]]]))) == 0.0
     assert float(out_of_range(torch.tensor([[[[-0.1, 1.2]]]]))) > 0.0
+
+
+def test_gradients_of_the_losses_on_pictures_are_those_of_their_values() -> None:
+    x = (2 * torch.rand(1, 3, 5, 4, dtype=torch.float64) - 0.5).requires_grad_()
+    target = torch.rand_like(x)
+    for loss in (total_variation, out_of_range, lambda a: mean_square(a, target)):
+        assert torch.autograd.gradcheck(loss, (x,))
+
+
+def test_a_picture_of_one_pixel_has_no_variation() -> None:
+    x = torch.rand(1, 3, 1, 1, requires_grad=True)
+    total_variation(x).backward()
+    assert x.grad is not None
+    assert float(x.grad.abs().max()) == 0
+
+
+def test_style_losses_see_moments_as_they_see_features() -> None:
+    f, a = features(), features()
+    for name in STYLE_LOSSES:
+        loss = style_loss(name, a)
+        torch.testing.assert_close(loss(moments_of(f)), loss(f))
+
+
+@pytest.mark.parametrize("name", STYLE_LOSSES)
+def test_features_of_one_value_have_a_finite_loss_and_gradient(name: str) -> None:
+    f = torch.rand(1, 64, 1, 1).expand(1, 64, 30, 31).contiguous().requires_grad_()
+    style = STYLE_LOSSES[name].statistics(torch.rand(1, 64, 20, 20))
+    loss = StyleLoss(name, style, normalize=True)(f)
+    loss.backward()
+    assert f.grad is not None
+    assert torch.isfinite(loss)
+    assert torch.isfinite(f.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_product_is_that_of_matrices(dtype: torch.dtype) -> None:
+    a, b = torch.randn(34, 17, dtype=dtype), torch.randn(17, 17, dtype=dtype)
+    torch.testing.assert_close(product(a[:, :], b), a @ b)
+    torch.testing.assert_close(product(a[17:], b.T), a[17:] @ b.T)

@@ -1,0 +1,159 @@
+"""Style transfer as a user feels it: nst beside the plain PyTorch way (plain_transfer.py).
+
+Same network (VGG19 in full width to conv5_1, random weights), same pictures, same losses.  The
+losses of both are compared along the plain way's run before anything is timed.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from nst_contenders import CHANNELS_LAST, NST, TORCH, coarse_to_fine, nst_transfer, transfer
+from plain_transfer import PlainTransfer
+
+from nst.optimize import Spent
+from nst.profile import clock_for, profile
+from nst.samples import SAMPLES
+
+HERE = Path(__file__).parent
+TABLE = "Style transfer"
+EVALUATIONS, SIZE = 300, 512
+
+
+@pytest.fixture
+def fact(benchmark) -> Callable[..., None]:
+    """Notes a row that is more than one timing: report.py prints its words."""
+
+    def note(row: str, **columns: str) -> None:
+        benchmark.extra_info.update(table=TABLE, row=row, facts=columns)
+
+    return note
+
+
+@pytest.mark.parametrize("contender", [TORCH, CHANNELS_LAST, NST])
+@pytest.mark.parametrize("size", [256, 512, 1024])
+def bench_evaluation(size, contender, benchmark) -> None:
+    """Loss, gradient and one move of L-BFGS, whose memory is still short for all of them."""
+    benchmark.group = f"style transfer @{size}"
+    benchmark.extra_info.update(
+        table=f"{TABLE}, one evaluation", row=f"{size} px", column="step", contender=contender
+    )
+    running = transfer(contender, size)
+    if contender == TORCH and size == 256:
+        agree(running, size)
+    for _ in range(3):
+        running.step()
+    benchmark.pedantic(running.step, rounds=5 if contender != NST else 15)
+
+
+def agree(plain: PlainTransfer, size: int, steps: int = 20) -> None:
+    """The losses are the same within 1e-3 wherever the plain way comes."""
+    nst = nst_transfer(plain.x.detach(), plain.style_picture)
+    for _ in range(steps):
+        with torch.no_grad():
+            ours = nst.objective(plain.x.clamp(0, 1)).values["total"]
+        theirs = plain.step()
+        assert abs(ours - theirs) <= 1e-3 * theirs, f"{ours} is not {theirs} at {size} px"
+
+
+def bench_outside_of_the_convolutions(benchmark, fact) -> None:
+    running = transfer(NST, SIZE)
+    for _ in range(15):  # fills L-BFGS's memory
+        running.step()
+    clock, running.optimizer.spent = clock_for(running.network), Spent()
+    benchmark.pedantic(running.step, rounds=15)
+    seconds = benchmark.stats.stats.total
+    found = profile(running.network, clock, running.optimizer.spent, seconds, 15)
+    share = 1 - found.convolutions / found.total
+    fact(f"share of a step outside of the network's layers, {SIZE} px", nst=f"{share:.1%}")
+
+
+def bench_time_to_quality(benchmark, fact) -> None:
+    """Plain PyTorch's losses are computed by the fast stack, which gives the same ones; its
+    time is that of its evaluations, measured, times their number."""
+    plain = transfer(TORCH, SIZE)
+    start = plain.x.detach().clone()
+    plain.step()
+    each = statistics.median(_seconds(plain.step) for _ in range(3))
+    curve = _plain_curve(start)
+    del plain
+
+    def reach() -> int:
+        for count, (loss, clamped) in enumerate(coarse_to_fine(SIZE, EVALUATIONS), start=1):
+            if loss <= 1.05 * curve[-1] and clamped() <= curve[-1]:
+                return count
+        raise AssertionError("nst did not reach the loss of plain PyTorch")
+
+    count = benchmark.pedantic(reach, rounds=1)
+    seconds, theirs = benchmark.stats.stats.median, EVALUATIONS * each
+    fact(
+        f"seconds to the loss of {EVALUATIONS} plain evaluations ({curve[-1]:.3f}; the lowest "
+        f"on the way {min(curve):.3f}), {SIZE} px",
+        torch=f"{theirs:.0f} ({EVALUATIONS} x {each:.2f})",
+        nst=f"{seconds:.1f} ({theirs / seconds:.1f}x; {count} evaluations at full size)",
+    )
+
+
+def _plain_curve(start: torch.Tensor) -> list[float]:
+    fast = transfer(NST, SIZE)
+    plain = PlainTransfer.from_loss(lambda x: fast.objective(x).total, start)
+    return [plain.step() for _ in range(EVALUATIONS)]
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def bench_peak_memory(benchmark, fact) -> None:
+    def measure() -> dict[str, int]:
+        program = [sys.executable, str(HERE / "nst_contenders.py"), "memory"]
+        return {c: int(_run([*program, c, str(SIZE)])) for c in (TORCH, CHANNELS_LAST, NST)}
+
+    peaks = benchmark.pedantic(measure, rounds=1)
+    words = {name: f"{peak / 2**20:.0f}" for name, peak in peaks.items()}
+    words[NST] += f" ({peaks[NST] / peaks[TORCH]:.2f}x)"
+    fact(f"peak memory in MB, the process as a whole, {SIZE} px", **words)
+
+
+def bench_stylize(benchmark, fact, tmp_path) -> None:
+    for name in ("scene", "swirls"):
+        SAMPLES[name]((512, 384), 0).save(tmp_path / f"{name}.png")
+    command = [sys.executable, "-m", "nst", "stylize", "scene.png", "swirls.png", "--network"]
+    command += ["builtin", "-o", "out.png"]
+    benchmark.pedantic(lambda: _run(command, tmp_path), rounds=1)
+    fact(
+        "`nst stylize`, 512 px, default quality, built-in network: seconds in all",
+        nst=f"{benchmark.stats.stats.median:.1f}",
+    )
+    first = min(
+        _seconds(lambda: _run([*command, "-i", "1", "--scales", "1"], tmp_path)) for _ in range(3)
+    )
+    benchmark.extra_info["more"] = {
+        "the same with one iteration, which is its start-up: seconds in all": {NST: f"{first:.2f}"}
+    }
+
+
+def bench_help(benchmark, fact) -> None:
+    benchmark.pedantic(lambda: _run([sys.executable, "-m", "nst", "--help"]), rounds=5)
+    fact("`nst --help`: seconds", nst=f"{benchmark.stats.stats.median:.3f}")
+
+
+def _run(command: list[str], folder: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=_environment())
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """This process's own modules are the ones that the others find."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

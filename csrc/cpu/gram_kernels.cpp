@@ -1,0 +1,112 @@
+// The kernels of moments (gram.h).
+//
+//   take       to[p][c] = from[p][c] - shift[c],  total[c] += sum_p to[p][c]     16 channels c
+//   multiply   to[o][p] (+)= constant[o] + sum_k U[k][o] f[k][p]       p: pixels, o and k: channels
+//
+//   f, to [channel/16][p][16]      U [o/panel][k][panel]
+//
+// The micro-kernel is Winograd's (winograd_gemm_kernels.cpp), but writes where the gradient is.
+#include "kernels.h"
+#include "lanes.h"
+
+namespace fastconv::FASTCONV_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int max_rows = 14;
+#else
+constexpr int max_rows = 6;
+#endif
+constexpr int panel = 2 * L;
+
+// Four sums, or each addition would wait for the one before it.
+void take(const float* from, int64_t pixels, const float* shift, float* to, float* total) {
+  for (int64_t c = 0; c < block_width; c += L) {
+    const V less = load(shift + c);
+    V sum[4] = {};
+    int64_t p = 0;
+    for (; p + 4 <= pixels; p += 4)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        __builtin_prefetch(from + (pixels + p + i) * block_width + c, 0, 2);  // the next chunk's
+        const V v = load(from + (p + i) * block_width + c) - less;
+        store(to + (p + i) * block_width + c, v);
+        sum[i] += v;
+      }
+    for (; p < pixels; ++p) {
+      const V v = load(from + p * block_width + c) - less;
+      store(to + p * block_width + c, v);
+      sum[0] += v;
+    }
+    store(total + c, load(total + c) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
+  }
+}
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <int Rows>
+void ukr_rows_x_panel(const GramProduct& g, const float* u, const float* f, const float* constant,
+                      float* low, float* high) {
+  V sum[Rows][2] = {};
+#pragma GCC unroll 16
+  for (int p = 0; p < Rows; ++p) {  // what is read at the end comes while the sums are made
+    __builtin_prefetch(low + p * block_width, 1);
+    __builtin_prefetch(high + p * block_width, 1);
+  }
+  for (int64_t k0 = 0; k0 < g.depth; k0 += block_width, f += g.f_block) {
+    const int64_t n = smaller(block_width, g.depth - k0);
+    for (int64_t k = 0; k < n; ++k, u += panel) {
+      __builtin_prefetch(f + (2 * Rows + k) * block_width);  // for the pixels after the next ones
+      const V u0 = load(u), u1 = load(u + L);
+#pragma GCC unroll 16
+      for (int p = 0; p < Rows; ++p) {
+        const V x = broadcast(f[p * block_width + k]);
+        sum[p][0] += x * u0;
+        sum[p][1] += x * u1;
+      }
+    }
+  }
+  const V c0 = load(constant), c1 = load(constant + L);
+#pragma GCC unroll 16
+  for (int p = 0; p < Rows; ++p) {
+    float* to[2] = {low + p * block_width, high + p * block_width};
+    store(to[0], (g.accumulate ? load(to[0]) + c0 : c0) + sum[p][0]);
+    store(to[1], (g.accumulate ? load(to[1]) + c1 : c1) + sum[p][1]);
+  }
+}
+
+using Ukr = void (*)(const GramProduct&, const float*, const float*, const float*, float*, float*);
+
+struct Ukrs {
+  Ukr of_rows[max_rows + 1];
+};
+
+template <int... I>
+constexpr Ukrs make_ukrs(Indices<I...>) {
+  return {{nullptr, ukr_rows_x_panel<I + 1>...}};
+}
+
+constexpr Ukrs ukrs = make_ukrs(CountTo<max_rows>::type{});
+
+void multiply(const GramProduct& g) {
+  const int64_t groups = ceil_div(g.pixels, max_rows);
+  for (int64_t group = 0; group < groups; ++group) {
+    const int64_t first = group * g.pixels / groups;
+    const int64_t rows = (group + 1) * g.pixels / groups - first;
+    for (int64_t o = 0; o < g.outputs; o += panel) {
+      const int64_t next = o + L;
+      float* to = g.to + first * block_width;
+      float* high = next < g.outputs ? to + next / block_width * g.to_block + next % block_width
+                                     : g.spare;
+      ukrs.of_rows[rows](g, g.u + o * g.depth, g.f + first * block_width, g.constant + o,
+                         to + o / block_width * g.to_block + o % block_width, high);
+    }
+  }
+}
+
+}  // namespace
+
+extern const GramKernels gram_kernels;
+const GramKernels gram_kernels = {panel, take, multiply};
+
+}  // namespace fastconv::FASTCONV_ISA
