@@ -39,6 +39,7 @@ struct Grid {
 
 #define FASTCONV_KERNEL(threads) static __global__ void __launch_bounds__(threads)
 #define FASTCONV_DEVICE static __device__ __forceinline__
+#define FASTCONV_MEMBER __device__ __forceinline__  // after `static` where that is meant
 #define FASTCONV_UNROLL _Pragma("unroll")
 
 namespace fastconv {

@@ -12,6 +12,7 @@
 
 #define FASTCONV_KERNEL(threads) [[maybe_unused]] static void
 #define FASTCONV_DEVICE inline
+#define FASTCONV_MEMBER inline
 #define FASTCONV_UNROLL
 
 namespace fastconv {
