@@ -4,6 +4,12 @@
 
 namespace fastconv::cuda {
 
+// implicit_gemm.cpp: forward and grad_input on tensor cores, channels_last.
+bool implicit_gemm_accepts(const Problem&);
+int64_t implicit_gemm_prepared_bytes(const Problem&);
+int implicit_gemm_prepare(const Problem&, const void* weight, void* prepared, void* stream);
+int implicit_gemm_launch(const Problem&, const Operands&, void* stream);
+
 // simt_gemm.cu: implicit GEMM in plain CUDA, for everything.
 bool simt_accepts(const Problem&);
 int64_t simt_prepared_bytes(const Problem&);

@@ -1,11 +1,15 @@
 #include "table.h"
 
+#include <string.h>
+
 #include "operations.h"
 
 namespace fastconv::cuda {
 namespace {
 
 const Implementation table[] = {
+    {"implicit_gemm", implicit_gemm_accepts, implicit_gemm_prepared_bytes, implicit_gemm_prepare, nullptr,
+     implicit_gemm_launch},
     {"simt_direct", direct_accepts, nullptr, nullptr, nullptr, direct_launch},
     {"simt", simt_accepts, simt_prepared_bytes, simt_prepare, simt_space_bytes, simt_launch},
 };
@@ -16,6 +20,12 @@ const Implementation& choose(const Problem& problem) {
   const Implementation* row = table;
   while (!row->accepts(problem)) ++row;
   return *row;
+}
+
+const Implementation* row_named(const char* name) {
+  for (const Implementation& row : table)
+    if (!strcmp(row.name, name)) return &row;
+  return nullptr;
 }
 
 }  // namespace fastconv::cuda

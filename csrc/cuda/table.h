@@ -51,6 +51,7 @@ struct Implementation {
 };
 
 const Implementation& choose(const Problem&);
+const Implementation* row_named(const char* name);  // null if there is none
 
 inline int64_t prepared_bytes(const Implementation& row, const Problem& p) {
   return row.prepared_bytes ? row.prepared_bytes(p) : 0;
