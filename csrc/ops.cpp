@@ -5,7 +5,8 @@
 //   grad_input(dy, weight, geometry) -> dx
 //   grad_weight(dy, x, geometry) -> dweight
 //
-// tensors.h validates what comes in; ops_cuda.cpp gives the same operators for CUDA tensors.
+// tensors.h validates what comes in; ops_cuda.cpp gives the same operators for CUDA tensors, and
+// `precision` is for those.
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
 
@@ -74,7 +75,7 @@ const void* prepared_for(Operation operation, const Problem& problem, const std:
 }
 
 Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& geometry,
-               const std::string& algo, const std::optional<Tensor>& prepared) {
+               const std::string& algo, const std::optional<Tensor>& prepared, const std::string&) {
   const Geometry g = geometry_from(geometry);
   const Problem problem{g, dtype_of(x), is_channels_last(x), algorithm_from(algo)};
   on_cpu(x, "x", input_sizes(g), x.scalar_type());
@@ -89,7 +90,7 @@ Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor
 }
 
 Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, const std::string& algo,
-                  const std::optional<Tensor>& prepared) {
+                  const std::optional<Tensor>& prepared, const std::string&) {
   const Geometry g = geometry_from(geometry);
   const Problem problem{g, dtype_of(dy), is_channels_last(dy), algorithm_from(algo)};
   on_cpu(dy, "dy", output_sizes(g), dy.scalar_type());
@@ -101,7 +102,8 @@ Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry,
   return dx;
 }
 
-Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string& algo) {
+Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string& algo,
+                   const std::string&) {
   const Geometry g = geometry_from(geometry);
   const Problem problem{g, dtype_of(dy), is_channels_last(x), algorithm_from(algo)};
   on_cpu(dy, "dy", output_sizes(g), dy.scalar_type());
@@ -161,10 +163,11 @@ std::string isa() { return kernels().name; }
 
 STABLE_TORCH_LIBRARY(fastconv, m) {
   m.def("forward(Tensor x, Tensor weight, Tensor? bias, int[] geometry, str algo='auto', "
-        "Tensor? prepared=None) -> Tensor");
+        "Tensor? prepared=None, str precision='fp32') -> Tensor");
   m.def("grad_input(Tensor dy, Tensor weight, int[] geometry, str algo='auto', "
-        "Tensor? prepared=None) -> Tensor");
-  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, str algo='auto') -> Tensor");
+        "Tensor? prepared=None, str precision='fp32') -> Tensor");
+  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, str algo='auto', "
+        "str precision='fp32') -> Tensor");
   m.def("prepare(Tensor weight, int tile, bool rotated) -> Tensor");
   m.def("fingerprint(Tensor weight) -> int");
   m.def("explain(str operation, int[] geometry, bool float64, bool channels_last, "
