@@ -36,7 +36,7 @@ if(NOT torch_cuda AND FASTCONV_CUDA STREQUAL "auto")
 endif()
 
 find_program(FASTCONV_NVCC nvcc NO_CACHE NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH
-  HINTS $ENV{CUDACXX} $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin /usr/local/cuda/bin)
+  HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin /usr/local/cuda/bin)
 if(NOT FASTCONV_NVCC)
   fastconv_without_cuda("nvcc was not found; install the CUDA toolkit ${torch_cuda}, or set \
 CUDA_HOME to the folder that it is in")
@@ -50,7 +50,13 @@ if(torch_cuda AND NOT nvcc_major STREQUAL torch_major)
 ${nvcc_major}; they need the same major version: set CUDA_HOME to a toolkit of CUDA ${torch_major}")
 endif()
 
-set(CMAKE_CUDA_COMPILER ${FASTCONV_NVCC})
+set(ENV{CUDACXX} ${FASTCONV_NVCC})
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  fastconv_without_cuda("${FASTCONV_NVCC} cannot compile a program; is its C++ compiler one that \
+it supports (CUDAHOSTCXX names another)?")
+endif()
 set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CUDA_ARCHITECTURES 80-real)  # the targets below say theirs
