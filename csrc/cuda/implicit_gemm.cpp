@@ -15,15 +15,6 @@ int64_t source_channels(const Problem& p) { return is_forward(p) ? p.g.c_in_per_
 int64_t result_channels(const Problem& p) { return is_forward(p) ? p.g.c_out_per_group() : p.g.c_in_per_group(); }
 int64_t result_pixels(const Problem& p) { return p.g.n * (is_forward(p) ? p.g.out_h * p.g.out_w : p.g.h * p.g.w); }
 
-// Numbers inside of a picture are counted with 32 bits.
-bool countable(const Problem& p) {
-  const Geometry& g = p.g;
-  constexpr int64_t most = int64_t{1} << 30;
-  return g.n * g.h * g.w < most && g.n * g.out_h * g.out_w < most && g.kh * g.kw * source_channels(p) < most &&
-         packed_bytes(p) < most && g.groups < 65536 && (g.h + g.pad_top) * g.stride_h < most &&
-         (g.w + g.pad_left) * g.stride_w < most && g.kh * g.dil_h < most && g.kw * g.dil_w < most;
-}
-
 ImplicitGemm implicit_gemm_of(const Problem& p, const Operands& o) {
   const Geometry& g = p.g;
   const bool forward = is_forward(p);
@@ -64,13 +55,21 @@ ImplicitGemmKernel kernel_for(const Problem& p, Reads reads, bool large) {
 
 }  // namespace
 
+bool counts_in_32_bits(const Geometry& g) {
+  constexpr int64_t most = int64_t{1} << 30;
+  return g.n * g.h * g.w < most && g.n * g.out_h * g.out_w < most && (g.h + g.pad_top) * g.stride_h < most &&
+         (g.w + g.pad_left) * g.stride_w < most && g.kh * g.dil_h < most && g.kw * g.dil_w < most &&
+         g.groups < 65536;
+}
+
 // Groups of few channels leave most of a tile empty; grad_input at a stride above 2 would multiply
 // mostly by the zeros between.
 bool implicit_gemm_accepts(const Problem& p) {
   if (p.operation == Operation::grad_weight || p.type == Type::f64) return false;
-  if (p.capability < 80 || !p.channels_last || !countable(p)) return false;
+  if (p.capability < 80 || !p.channels_last) return false;
   if (p.g.groups > 1 && (source_channels(p) < 16 || result_channels(p) < 16)) return false;
-  return is_forward(p) || p.g.stride_h * p.g.stride_w <= 4;
+  if (!is_forward(p) && p.g.stride_h * p.g.stride_w > 4) return false;
+  return counts_in_32_bits(p.g) && packed_bytes(p) < int64_t{1} << 30;
 }
 
 int64_t implicit_gemm_prepared_bytes(const Problem& p) { return packed_bytes(p); }

@@ -13,6 +13,7 @@
 #include "epilogue.h"
 #include "implicit_gemm.h"
 #include "mma_kinds.cuh"
+#include "windows.cuh"
 
 namespace fastconv::cuda {
 
@@ -30,54 +31,6 @@ using LargeTile = Tile<128, 128, 64, 32>;  // 256 threads
 using SmallTile = Tile<64, 64, 32, 32>;    // 128
 
 FASTCONV_DEVICE int chunk_offset(int row, int chunk) { return row * k_step_bytes + (chunk ^ (row >> 1 & 3)) * 16; }
-
-// A place on the k axis.
-struct Tap {
-  int u, v, c;
-};
-
-FASTCONV_DEVICE Tap tap_at(const ImplicitGemm& p, int k) {
-  const int tap = k / p.channels;
-  return {tap / p.kw, tap % p.kw, k % p.channels};
-}
-
-FASTCONV_DEVICE void advance(Tap& tap, const ImplicitGemm& p, int by) {
-  for (tap.c += by; tap.c >= p.channels; tap.c -= p.channels)
-    if (++tap.v == p.kw) {
-      tap.v = 0;
-      ++tap.u;
-    }
-}
-
-// A row of the product: the window of one pixel of dst.
-struct Window {
-  int64_t image;  // where src's picture begins, in elements
-  int y, x;       // of tap (0, 0), before `spread`
-};
-
-FASTCONV_DEVICE Window window_at(const ImplicitGemm& p, int row, int group) {
-  if (row >= p.rows) return {0, -(1 << 30), 0};  // above every picture
-  const int pixel = row % (p.dst_h * p.dst_w), image = row / (p.dst_h * p.dst_w);
-  return {image * p.src_image + int64_t{group} * p.channels, pixel / p.dst_w * p.step_h + p.offset_h,
-          pixel % p.dst_w * p.step_w + p.offset_w};
-}
-
-// The element of src under a tap, or -1 where there is none.  The taps past the end of k, which
-// weights of zero meet, may lie anywhere.
-FASTCONV_DEVICE int64_t element_under(const ImplicitGemm& p, const Window& window, const Tap& tap, bool in_k) {
-  int y = window.y + tap.u * p.dil_h, x = window.x + tap.v * p.dil_w;
-  if (y < 0 || x < 0 || !in_k) return -1;
-  if (p.spread_h > 1) {
-    if (y % p.spread_h) return -1;
-    y /= p.spread_h;
-  }
-  if (p.spread_w > 1) {
-    if (x % p.spread_w) return -1;
-    x /= p.spread_w;
-  }
-  if (y >= p.src_h || x >= p.src_w) return -1;
-  return window.image + (int64_t{y} * p.src_w + x) * p.src_channels + tap.c;
-}
 
 // What one thread fetches of src in every step.
 template <class T, Reads READS, class Tile>

@@ -41,6 +41,9 @@ constexpr int k_step_bytes = 64;
 // bytes, for any number of channels and any address.
 enum class Reads { vectors, words };
 
+// Whether pixels, windows and taps can be counted with 32 bits; elements are counted with 64.
+bool counts_in_32_bits(const Geometry&);
+
 struct ImplicitGemmKernel {
   int tile_rows, tile_columns;
   int (*launch)(const ImplicitGemm&, unsigned tiles, unsigned groups, void* stream);

@@ -10,6 +10,11 @@ int64_t implicit_gemm_prepared_bytes(const Problem&);
 int implicit_gemm_prepare(const Problem&, const void* weight, void* prepared, void* stream);
 int implicit_gemm_launch(const Problem&, const Operands&, void* stream);
 
+// grad_weight_gemm.cpp: grad_weight on tensor cores, channels_last.
+bool grad_weight_gemm_accepts(const Problem&);
+int64_t grad_weight_gemm_space_bytes(const Problem&);
+int grad_weight_gemm_launch(const Problem&, const Operands&, void* stream);
+
 // simt_gemm.cu: implicit GEMM in plain CUDA, for everything.
 bool simt_accepts(const Problem&);
 int64_t simt_prepared_bytes(const Problem&);

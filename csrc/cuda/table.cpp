@@ -10,6 +10,7 @@ namespace {
 const Implementation table[] = {
     {"implicit_gemm", implicit_gemm_accepts, implicit_gemm_prepared_bytes, implicit_gemm_prepare, nullptr,
      implicit_gemm_launch},
+    {"grad_weight_gemm", grad_weight_gemm_accepts, nullptr, nullptr, grad_weight_gemm_space_bytes, grad_weight_gemm_launch},
     {"simt_direct", direct_accepts, nullptr, nullptr, nullptr, direct_launch},
     {"simt", simt_accepts, simt_prepared_bytes, simt_prepare, simt_space_bytes, simt_launch},
 };
