@@ -5,7 +5,7 @@
 // from host/emulator.h, which runs the threads of a block as fibres, so that the test suite runs
 // the very sources without a card:
 //
-//   FASTCONV_KERNEL(256) scale(Scale p) {                   // at most 256 threads a block
+//   FASTCONV_KERNEL(256) scale(Scale p) {                   // threads a block; blocks at once
 //     float* tile = static_cast<float*>(shared_memory());   // dynamic; its size is in launch()
 //     tile[thread()] = p.x[block().x * 256 + thread()];
 //     sync();
@@ -37,7 +37,7 @@ struct Grid {
 #else
 #include <cuda_runtime.h>
 
-#define FASTCONV_KERNEL(threads) static __global__ void __launch_bounds__(threads)
+#define FASTCONV_KERNEL(...) static __global__ void __launch_bounds__(__VA_ARGS__)
 #define FASTCONV_DEVICE static __device__ __forceinline__
 #define FASTCONV_MEMBER __device__ __forceinline__  // after `static` where that is meant
 #define FASTCONV_UNROLL _Pragma("unroll")

@@ -204,7 +204,7 @@ FASTCONV_DEVICE void store_partial(const GradWeightGemm& p,
 }
 
 template <class Kind, class Tile, Reads READS>
-FASTCONV_KERNEL(Tile::threads) grad_weight_kernel(GradWeightGemm p) {
+FASTCONV_KERNEL(Tile::threads, Kind::blocks) grad_weight_kernel(GradWeightGemm p) {
   using T = typename Kind::Element;
   using Rows = OutputLoader<T, READS, Tile>;
   using Columns = InputLoader<T, READS, Tile>;

@@ -181,7 +181,7 @@ FASTCONV_DEVICE void store_tile(const ImplicitGemm& p, const float (&c)[Tile::ro
 }
 
 template <class Kind, class Tile, Reads READS>
-FASTCONV_KERNEL(Tile::threads) implicit_gemm_kernel(ImplicitGemm p) {
+FASTCONV_KERNEL(Tile::threads, Kind::blocks) implicit_gemm_kernel(ImplicitGemm p) {
   using T = typename Kind::Element;
   unsigned char* stages = static_cast<unsigned char*>(shared_memory());
   // Neighbouring blocks share their pixels, which are read from the L2 cache then.

@@ -4,6 +4,7 @@
 //   pieces    how many pieces of 32 bytes of k one call of `add` takes
 //   A, B      the fragments of 16 rows and of 8 columns, made of what ldmatrix delivers
 //   add       c += a b over these pieces
+//   blocks    how many blocks of 256 threads a multiprocessor should hold: 2 leave 128 registers
 //
 // Where a k stands inside a fragment does not matter as long as A and B agree.
 #pragma once
@@ -27,7 +28,7 @@ struct Fragment {
 template <class T>
 struct Halves {
   using Element = T;
-  static constexpr int pieces = 1;
+  static constexpr int pieces = 1, blocks = 2;
   using A = Fragment<4>;
   using B = Fragment<2>;
 
@@ -41,7 +42,7 @@ struct Halves {
 
 struct Tf32 {
   using Element = float;
-  static constexpr int pieces = 1;
+  static constexpr int pieces = 1, blocks = 2;
   using A = Fragment<4>;
   using B = Fragment<2>;
 
@@ -56,7 +57,7 @@ struct Tf32 {
 // float32 tensors, products in bf16: pairs of k that lie four apart, alike in A and B.
 struct RoundedToBf16 {
   using Element = float;
-  static constexpr int pieces = 2;
+  static constexpr int pieces = 2, blocks = 2;
   using A = Fragment<4>;
   using B = Fragment<2>;
 
@@ -80,7 +81,7 @@ struct RoundedToBf16 {
 // An infinity in the tensors becomes NaN in the result, and so does 2^128 (1 - 2^-12) and more.
 struct ThreeTf32 {
   using Element = float;
-  static constexpr int pieces = 1;
+  static constexpr int pieces = 1, blocks = 1;
   struct A {
     uint32_t big[4], small[4];
   };

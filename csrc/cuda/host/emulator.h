@@ -10,7 +10,7 @@
 
 #include "../numbers.h"
 
-#define FASTCONV_KERNEL(threads) [[maybe_unused]] static void
+#define FASTCONV_KERNEL(...) [[maybe_unused]] static void
 #define FASTCONV_DEVICE inline
 #define FASTCONV_MEMBER inline
 #define FASTCONV_UNROLL
