@@ -67,10 +67,12 @@ inline bool is_channels_last(const Tensor& t) {
   return steps(1, 1) && steps(3, c) && steps(2, w * c) && steps(0, h * w * c);
 }
 
-inline Tensor dense(const Tensor& t, bool channels_last) {
+inline Tensor dense(const Tensor& t, bool channels_last) try {
   if (channels_last)
     return is_channels_last(t) ? t : torch::stable::contiguous(t, MemoryFormat::ChannelsLast);
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
+} catch (const std::exception&) {
+  out_of_memory();  // of a copy
 }
 
 }  // namespace fastconv

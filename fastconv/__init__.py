@@ -15,6 +15,7 @@ from .errors import (
 from .frozen import Frozen, freeze
 from .functional import conv2d
 from .modules import Conv2d, swap_convs
+from .precision import current_precision, set_precision
 from .registry import BackendInfo, backends, current_backend, use_backend
 
 __version__ = "0.1.0"
@@ -35,7 +36,9 @@ __all__ = [
     "conv2d",
     "current_algorithm",
     "current_backend",
+    "current_precision",
     "freeze",
+    "set_precision",
     "swap_convs",
     "use_algorithm",
     "use_backend",

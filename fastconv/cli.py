@@ -93,13 +93,14 @@ def _info(options: argparse.Namespace) -> int:
     import torch
 
     from .registry import backends, current_backend, load, resolve
-    from .timing import machine
+    from .timing import cards, machine
 
     facts = {"fastconv": __version__, **machine(), "numpy": numpy.__version__}
-    facts["CUDA"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    facts["CUDA"] = "; ".join(cards()) or "no card in reach"
     table = backends()
     if table["native"].available:
         native: Any = load("native")
+        facts["CUDA kernels"] = _kernels(native.WITHOUT_CUDA)
         sets = ", ".join(native.instruction_sets())
         facts["instruction set"] = f"{native.instruction_set()} (this machine has {sets})"
     if table["numba"].available:
@@ -117,6 +118,12 @@ def _info(options: argparse.Namespace) -> int:
     if current_backend() != "auto":
         print(f"In force now: '{current_backend()}', by FASTCONV_BACKEND.")
     return 0
+
+
+def _kernels(missing: str) -> str:
+    from .precision import current_precision
+
+    return f"none: {missing}" if missing else f"there; float32 in {current_precision()}"
 
 
 def _demo(options: argparse.Namespace) -> int:

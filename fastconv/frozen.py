@@ -37,7 +37,7 @@ from .errors import ArgumentError, DtypeError
 from .frozen_run import Run, Stage, stage_from
 from .functional import conv2d
 from .modules import Conv2d
-from .registry import current_backend, known, load, resolve
+from .registry import current_backend, known, load, place_of, resolve
 
 
 def freeze(module: nn.Sequential, taps: Sequence[int], backend: str | None = None) -> Frozen:
@@ -99,9 +99,10 @@ class Frozen(nn.Module):
         return [outputs[tap] for tap in self.taps]
 
     def _fuses(self, x: Tensor) -> bool:
-        chosen, _ = resolve(self.backend or current_backend(), x.device.type, x.dtype)
+        chosen, _ = resolve(self.backend or current_backend(), place_of(x), x.dtype)
         native = getattr(chosen, "__name__", "") == "fastconv.backends.native"
-        return native and x.dtype == torch.float32 and min(x.shape) > 0 and self._algo != "direct"
+        usable = x.dtype == torch.float32 and min(x.shape) > 0 and x.device.type == "cpu"
+        return native and usable and self._algo != "direct"
 
     def _plain(self, x: Tensor) -> dict[int, Tensor]:
         outputs = {}

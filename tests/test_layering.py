@@ -41,7 +41,7 @@ FASTCONV_ROWS = (
     ("fastconv.registry",),
     ("fastconv.backends",),  # found by name from the registry; base.py is imported
     ("fastconv.shapes", "fastconv.timing", "fastconv.figures", "fastconv.pictures"),
-    ("fastconv.algorithms",),
+    ("fastconv.algorithms", "fastconv.precision"),
     ("fastconv.geometry",),
     ("fastconv.errors",),
 )
