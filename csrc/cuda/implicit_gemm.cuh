@@ -10,9 +10,9 @@
 // A thread fetches the same chunk of every step, for a few rows: where a row's window lies it
 // works out once, where its chunk lies in (u, v, c) it moves on from step to step.
 #pragma once
-#include "epilogue.h"
 #include "implicit_gemm.h"
 #include "mma_kinds.cuh"
+#include "stores.cuh"
 #include "windows.cuh"
 
 namespace fastconv::cuda {
@@ -142,14 +142,6 @@ FASTCONV_DEVICE void multiply_step(float (&c)[Tile::row_fragments][Tile::column_
   }
 }
 
-template <class T>
-FASTCONV_DEVICE void store_pair(T* to, float first, float second) {
-  if constexpr (sizeof(T) == 4)
-    *reinterpret_cast<uint64_t*>(to) = bits_of(first) | uint64_t{bits_of(second)} << 32;
-  else
-    *reinterpret_cast<uint32_t*>(to) = rounded<T>(first).bits | uint32_t{rounded<T>(second).bits} << 16;
-}
-
 template <class T, class Tile>
 FASTCONV_DEVICE void store_tile(const ImplicitGemm& p, const float (&c)[Tile::row_fragments][Tile::column_fragments][4],
                                 int tile_row, int tile_column, int group) {
@@ -169,13 +161,7 @@ FASTCONV_DEVICE void store_tile(const ImplicitGemm& p, const float (&c)[Tile::ro
       if (column >= p.columns) break;
       const int64_t channel = int64_t{group} * p.columns + column, place = int64_t{row} * p.dst_channels + channel;
       const float* two = &c[i / 2][j][i % 2 * 2];
-      const float first = finished(two[0], epilogue, channel, place);
-      if (p.pairs) {
-        store_pair(dst + place, first, finished(two[1], epilogue, channel + 1, place + 1));
-      } else {
-        dst[place] = rounded<T>(first);
-        if (column + 1 < p.columns) dst[place + 1] = rounded<T>(finished(two[1], epilogue, channel + 1, place + 1));
-      }
+      store_two(dst, epilogue, place, channel, column + 1 < p.columns, p.pairs, two[0], two[1]);
     }
   }
 }

@@ -10,6 +10,10 @@ int64_t implicit_gemm_prepared_bytes(const Problem&);
 int implicit_gemm_prepare(const Problem&, const void* weight, void* prepared, void* stream);
 int implicit_gemm_launch(const Problem&, const Operands&, void* stream);
 
+// hopper_gemm.cpp: the same at stride 1 by Hopper's own instructions; weights as implicit_gemm has them.
+bool hopper_gemm_accepts(const Problem&);
+int hopper_gemm_launch(const Problem&, const Operands&, void* stream);
+
 // grad_weight_gemm.cpp: grad_weight on tensor cores, channels_last.
 bool grad_weight_gemm_accepts(const Problem&);
 int64_t grad_weight_gemm_space_bytes(const Problem&);

@@ -8,6 +8,8 @@ namespace fastconv::cuda {
 namespace {
 
 const Implementation table[] = {
+    {"hopper_gemm", hopper_gemm_accepts, implicit_gemm_prepared_bytes, implicit_gemm_prepare, nullptr,
+     hopper_gemm_launch},
     {"implicit_gemm", implicit_gemm_accepts, implicit_gemm_prepared_bytes, implicit_gemm_prepare, nullptr,
      implicit_gemm_launch},
     {"grad_weight_gemm", grad_weight_gemm_accepts, nullptr, nullptr, grad_weight_gemm_space_bytes, grad_weight_gemm_launch},

@@ -33,11 +33,14 @@ struct Copy {
   long group;
 };
 
-enum class State { ready, at_barrier, meeting, done };
+enum class State { ready, at_barrier, meeting, watching, done };
 
 struct Fibre {
   State state;
-  const char* name;  // of the function in which it is meeting others
+  const char* name;  // of the function in which it waits for others
+  bool (*condition)(const void*, int);
+  const void* watched;
+  int value;
   bool started;
   ucontext_t birth;
   jmp_buf resume;
@@ -53,6 +56,7 @@ struct Meeting {  // of the group whose first thread has this index
 
 std::vector<Fibre> fibres;
 std::vector<Meeting> meetings;
+std::vector<std::function<void()>> pending_work;
 unsigned char* stacks;
 int arrived;    // at the barrier
 int finished;   // threads of the block
@@ -90,24 +94,40 @@ void resume(int thread) {
   setcontext(&fibre.birth);
 }
 
-// A ready thread at or after `from`, in the order of this launch; -1 if all wait.
+uint32_t random_below(size_t limit) {
+  randomness = randomness * 1664525u + 1013904223u;
+  return (randomness >> 8) % static_cast<uint32_t>(limit);
+}
+
+bool can_run(const Fibre& fibre) {
+  return fibre.state == State::ready ||
+         (fibre.state == State::watching && fibre.condition(fibre.watched, fibre.value));
+}
+
+// A thread at or after `from` that can run, in the order of this launch; -1 if all wait.
 int next_ready(int from) {
-  if (order > 1) {
-    randomness = randomness * 1664525u + 1013904223u;
-    from = static_cast<int>((randomness >> 8) % static_cast<uint32_t>(block_threads));
-  }
+  if (order > 1) from = static_cast<int>(random_below(static_cast<size_t>(block_threads)));
   const int step = order == 1 ? block_threads - 1 : 1;
   for (int i = 0; i < block_threads; ++i, from = (from + step) % block_threads)
-    if (fibres[from].state == State::ready) return from;
+    if (can_run(fibres[from])) return from;
   return -1;
+}
+
+bool do_pending_work() {
+  if (pending_work.empty()) return false;
+  const auto chosen = pending_work.begin() + (order > 1 ? random_below(pending_work.size()) : 0);
+  const std::function<void()> work = *chosen;
+  pending_work.erase(chosen);
+  work();
+  return true;
 }
 
 void explain_standstill() {
   const Fibre* waiting = nullptr;
   for (int t = 0; t < block_threads && !waiting; ++t)
-    if (fibres[t].state == State::meeting) waiting = &fibres[t];
+    if (fibres[t].state == State::meeting || fibres[t].state == State::watching) waiting = &fibres[t];
   if (!waiting) fail("%d of %d threads wait at a barrier, %d have finished", arrived, block_threads, finished);
-  fail("thread %d waits in %s for threads of its warp; %d of %d are at a barrier, %d have finished",
+  fail("thread %d waits in %s for others; %d of %d are at a barrier, %d have finished",
        static_cast<int>(waiting - fibres.data()), waiting->name, arrived, block_threads, finished);
 }
 
@@ -120,12 +140,17 @@ void run_block() {
     meetings[t].present = 0;
   }
   arrived = finished = 0;
+  pending_work.clear();
+  begin_block();
   int thread = order == 1 ? block_threads - 1 : 0;
   while (finished < block_threads) {
-    thread = next_ready(thread);
-    if (thread < 0) explain_standstill();
-    resume(thread);
+    const int next = next_ready(thread);
+    if (next >= 0)
+      resume(thread = next);
+    else if (!do_pending_work())
+      explain_standstill();
   }
+  if (!pending_work.empty()) fail("a copy was under way when the block ended");
 }
 
 void touched_outside(int, siginfo_t* info, void*) {
@@ -185,19 +210,6 @@ void run_grid(size_t shared_bytes) {
   }
 }
 
-float truncated(double value) {
-  const float nearest = static_cast<float>(value);
-  const bool away = nearest > 0 ? nearest > value : nearest < value;
-  return away ? float_of(bits_of(nearest) - 1) : nearest;
-}
-
-// The number at index k of 4-byte cells.
-double number(int format, const uint32_t* cells, int k) {
-  if (format == tf32) return float_of(cells[k] & 0xffffe000u);  // the unit does not see the rest
-  const auto bits = static_cast<uint16_t>(cells[k / 2] >> (k % 2 * 16));
-  return format == bf16_pairs ? to_float(bf16{bits}) : to_float(f16{bits});
-}
-
 }  // namespace
 
 void fail(const char* format, ...) {
@@ -238,6 +250,23 @@ void meet(int width, const char* name, Work work, void* of_this_lane) {
   for (int t = first; t < first + width; ++t) fibres[t].state = State::ready;
 }
 
+void wait_until(bool (*condition)(const void*, int), const void* what, int value, const char* name) {
+  if (condition(what, value)) return;
+  Fibre& fibre = fibres[here.thread];
+  fibre.state = State::watching;
+  fibre.name = name;
+  fibre.condition = condition;
+  fibre.watched = what;
+  fibre.value = value;
+  give_way();
+  fibres[here.thread].state = State::ready;
+}
+
+void do_later(std::function<void()> work) {
+  if (order == 1) return work();
+  pending_work.push_back(std::move(work));
+}
+
 void start_copy(void* dst, const void* src, int bytes, bool valid) {
   if (reinterpret_cast<uintptr_t>(dst) % static_cast<uintptr_t>(bytes)) fail("cp.async of %d bytes to %p", bytes, dst);
   if (valid && reinterpret_cast<uintptr_t>(src) % static_cast<uintptr_t>(bytes))
@@ -260,6 +289,18 @@ void wait_for_copies(int pending) {
     else
       memset(copy.dst, 0, static_cast<size_t>(copy.bytes));
   fibre.copies.resize(kept);
+}
+
+float truncated(double value) {
+  const float nearest = static_cast<float>(value);
+  const bool away = nearest > 0 ? nearest > value : nearest < value;
+  return away ? float_of(bits_of(nearest) - 1) : nearest;
+}
+
+double number(int format, const uint32_t* cells, int k) {
+  if (format == tf32) return float_of(cells[k] & 0xffffe000u);  // the unit does not see the rest
+  const auto bits = static_cast<uint16_t>(cells[k / 2] >> (k % 2 * 16));
+  return format == bf16_pairs ? to_float(bf16{bits}) : to_float(f16{bits});
 }
 
 void load_matrices(void* const* of_lanes, bool transposed) {
@@ -313,7 +354,7 @@ int run(void (*body)(void*), void* arguments, Grid of_grid, int threads, size_t 
   grid = of_grid;
   block_threads = threads;
   randomness = static_cast<uint32_t>(order);
-  shared = static_cast<unsigned char*>(guarded_allocation(shared_bytes, 128, true));
+  shared = static_cast<unsigned char*>(guarded_allocation(shared_bytes, shared_bytes % 1024 ? 128 : 1024, true));
   const Faults faults;
   const int failed = sigsetjmp(outside, 1);
   if (!failed) run_grid(shared_bytes);

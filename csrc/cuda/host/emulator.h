@@ -8,10 +8,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <functional>
+
 #include "../numbers.h"
 
 #define FASTCONV_KERNEL(...) [[maybe_unused]] static void
 #define FASTCONV_DEVICE inline
+#define FASTCONV_CONSTANT const
 #define FASTCONV_MEMBER inline
 #define FASTCONV_UNROLL
 
@@ -36,14 +39,28 @@ void barrier();
 using Work = void (*)(void* const* of_lanes);
 void meet(int width, const char* name, Work work, void* of_this_lane);
 
+// Waits until condition(what, value) holds, which something that others do brings about.
+void wait_until(bool (*condition)(const void* what, int value), const void* what, int value, const char* name);
+
+// Work of an engine beside the threads: it happens as late as it may, but at once if the threads run
+// last to first, and in any order if they do.
+void do_later(std::function<void()> work);
+
 void start_copy(void* dst, const void* src, int bytes, bool valid);
 void commit_copies();
 void wait_for_copies(int pending);
 
 int run(void (*body)(void*), void* arguments, Grid grid, int threads, size_t shared_bytes);
 
+// The number at index k of 4-byte cells, and a sum as tensor cores round it.
+enum Format { tf32, bf16_pairs, f16_pairs };
+double number(int format, const uint32_t* cells, int k);
+float truncated(double value);
+
 void load_matrices(void* const* of_lanes, bool transposed);
 void multiply(void* const* of_lanes, int format);
+
+void begin_block();  // of hopper.cpp
 
 template <class T>
 struct Exchange {
@@ -106,7 +123,6 @@ struct Product {
   const uint32_t* a;
   const uint32_t* b;
 };
-enum Format { tf32, bf16_pairs, f16_pairs };
 
 template <int F>
 void product(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
