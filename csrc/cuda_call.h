@@ -87,6 +87,17 @@ inline Tensor empty_on_card(const Tensor& like, const Sizes& sizes, ScalarType t
   out_of_memory();
 }
 
+// As kernels read it: dense, beginning at 16 bytes, which a view of a part may not do.
+inline Tensor readable(const Tensor& t, bool channels_last) {
+  const Tensor found = dense(t, channels_last);
+  if (reinterpret_cast<uintptr_t>(found.data_ptr()) % 16 == 0) return found;
+  try {
+    return torch::stable::clone(found);
+  } catch (const std::exception&) {
+    out_of_memory();
+  }
+}
+
 // Scratch of so many bytes; a null pointer for none.
 inline std::optional<Tensor> bytes_on_card(const Tensor& like, int64_t bytes) {
   if (!bytes) return std::nullopt;

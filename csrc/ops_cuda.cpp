@@ -34,8 +34,8 @@ Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor
   on_card(x, "x", input_sizes(p.g), x);
   on_card(weight, "weight", weight_sizes(p.g), x);
   if (bias) on_card(*bias, "bias", {p.g.c_out}, x);
-  const Tensor a = dense(x, p.channels_last), b = dense(weight, false);
-  const std::optional<Tensor> c = bias ? std::optional(dense(*bias, false)) : std::nullopt;
+  const Tensor a = readable(x, p.channels_last), b = readable(weight, false);
+  const std::optional<Tensor> c = bias ? std::optional(readable(*bias, false)) : std::nullopt;
   const Tensor y = empty_on_card(x, output_sizes(p.g), x.scalar_type(), p.channels_last);
   run(p, x, {.a = a.data_ptr(), .b = b.data_ptr(), .bias = data_of(c), .out = y.data_ptr()}, call);
   return y;
@@ -47,7 +47,7 @@ Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry,
   const Problem p = problem_of(Operation::grad_input, dy, dy, geometry, precision, call);
   on_card(dy, "dy", output_sizes(p.g), dy);
   on_card(weight, "weight", weight_sizes(p.g), dy);
-  const Tensor a = dense(dy, p.channels_last), b = dense(weight, false);
+  const Tensor a = readable(dy, p.channels_last), b = readable(weight, false);
   const Tensor dx = empty_on_card(dy, input_sizes(p.g), dy.scalar_type(), p.channels_last);
   run(p, dy, {.a = a.data_ptr(), .b = b.data_ptr(), .out = dx.data_ptr()}, call);
   return dx;
@@ -59,7 +59,7 @@ Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, con
   const Problem p = problem_of(Operation::grad_weight, dy, x, geometry, precision, call);
   on_card(dy, "dy", output_sizes(p.g), dy);
   on_card(x, "x", input_sizes(p.g), dy);
-  const Tensor a = dense(dy, p.channels_last), b = dense(x, p.channels_last);
+  const Tensor a = readable(dy, p.channels_last), b = readable(x, p.channels_last);
   const Tensor dw = empty_on_card(dy, weight_sizes(p.g), dy.scalar_type());
   run(p, dy, {.a = a.data_ptr(), .b = b.data_ptr(), .out = dw.data_ptr()}, call);
   return dw;
@@ -69,7 +69,7 @@ Tensor grad_bias(const Tensor& dy, const Sizes& geometry) {
   const Call call(dy);
   const Problem p = problem_of(Operation::forward, dy, dy, geometry, "fp32", call);
   on_card(dy, "dy", output_sizes(p.g), dy);
-  const Tensor a = dense(dy, p.channels_last);
+  const Tensor a = readable(dy, p.channels_last);
   const Tensor db = empty_on_card(dy, {p.g.c_out}, dy.scalar_type());
   const std::optional<Tensor> space = bytes_on_card(dy, grad_bias_space_bytes(p));
   check(grad_bias_launch(p, a.data_ptr(), db.data_ptr(), data_of(space), call.stream), "grad_bias");

@@ -3,12 +3,13 @@
 What style transfer, feature losses and saliency ask of a network: outputs at some layers, and the
 gradient to the picture.  On the native backend, consecutive layers
 
-    Conv2d 3x3, stride 1   [ReLU]   [MaxPool2d or AvgPool2d, 2x2]
+    Conv2d   [ReLU]   [MaxPool2d or AvgPool2d, 2x2]
 
 become one stage, and consecutive stages one run, which never leaves the layout in which the
-kernels work (nChw16c: 16 channels of a pixel side by side).  Between forward and backward a run
-keeps one bit per element: what its ReLUs and pools decided.  Everything else lives in one arena
-that is used again at every call.
+kernels work: nChw16c on the CPU, 16 channels of a pixel side by side; channels_last on CUDA.
+On the CPU (frozen_run.py; 3x3, stride 1 alone) a run keeps one bit per element between forward and
+backward: what its ReLUs and pools decided.  Everything else lives in one arena that is used again
+at every call.  On CUDA (frozen_cuda.py) it keeps its pictures.
 
                    stage                 stage                  stage
     x ----> conv, ReLU, bits ----> conv, ReLU, pool, bits ----> ... ----> tap     forward
@@ -32,11 +33,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import frozen_cuda, frozen_run
 from .algorithms import current_algorithm
 from .errors import ArgumentError, DtypeError
-from .frozen_run import Run, Stage, stage_from
+from .frozen_stage import Stage, stage_from
 from .functional import conv2d
 from .modules import Conv2d
+from .precision import current_precision
 from .registry import current_backend, known, load, place_of, resolve
 
 
@@ -75,7 +78,7 @@ class _Piece:
 
     first: int
     last: int
-    run: Run | None
+    run: frozen_run.Run | frozen_cuda.Run | None
 
 
 class Frozen(nn.Module):
@@ -88,21 +91,26 @@ class Frozen(nn.Module):
         self.backend = backend
         self._layers = list(module)[: max(taps) + 1]
         self._algo = current_algorithm()
-        self._pieces: list[_Piece] | None = None  # made at the first call that can use them
+        self._precision = current_precision()
+        self._pieces: dict[str, list[_Piece]] = {}  # made at the first call that can use them
         self._lock = threading.Lock()
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if not isinstance(x, Tensor) or x.dim() != 4:
             shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ArgumentError(f"frozen stack: input expects shape (n, c, h, w), got {shape}")
-        outputs = self._fused(x) if self._fuses(x) else self._plain(x)
+        device = self._fuses_on(x)
+        outputs = self._fused(x, device) if device else self._plain(x)
         return [outputs[tap] for tap in self.taps]
 
-    def _fuses(self, x: Tensor) -> bool:
-        chosen, _ = resolve(self.backend or current_backend(), place_of(x), x.dtype)
-        native = getattr(chosen, "__name__", "") == "fastconv.backends.native"
-        usable = x.dtype == torch.float32 and min(x.shape) > 0 and x.device.type == "cpu"
-        return native and usable and self._algo != "direct"
+    def _fuses_on(self, x: Tensor) -> str:
+        """The device type whose fused runs can take x, or nothing."""
+        chosen, compute = resolve(self.backend or current_backend(), place_of(x), x.dtype)
+        if getattr(chosen, "__name__", "") != "fastconv.backends.native" or min(x.shape) == 0:
+            return ""
+        if x.device.type == "cuda":
+            return "cuda" if compute == x.dtype else ""
+        return "cpu" if x.dtype == torch.float32 and self._algo != "direct" else ""
 
     def _plain(self, x: Tensor) -> dict[int, Tensor]:
         outputs = {}
@@ -121,9 +129,9 @@ class Frozen(nn.Module):
             return conv2d(x, conv.weight.detach(), bias, *options, backend=self.backend)
         return layer(x)
 
-    def _fused(self, x: Tensor) -> dict[int, Tensor]:
+    def _fused(self, x: Tensor, device: str) -> dict[int, Tensor]:
         outputs: dict[int, Tensor] = {}
-        for piece in self._made_pieces():
+        for piece in self._made_pieces(device):
             if piece.run is None:
                 x = outputs[piece.last] = self._run_layer(self._layers[piece.last], x)
             else:
@@ -132,42 +140,54 @@ class Frozen(nn.Module):
                 x = found[piece.last]
         return outputs
 
-    def _made_pieces(self) -> list[_Piece]:
+    def _made_pieces(self, device: str) -> list[_Piece]:
         with self._lock:
-            if self._pieces is None:
-                self._pieces = self._cut()
-            return self._pieces
+            if device not in self._pieces:
+                self._pieces[device] = self._cut(device)
+            return self._pieces[device]
 
-    def _cut(self) -> list[_Piece]:
+    def _cut(self, device: str) -> list[_Piece]:
+        fits = frozen_cuda.fits if device == "cuda" else frozen_run.fits
         pieces: list[_Piece] = []
         stages: list[Stage] = []
         index = 0
         while index < len(self._layers):
-            stage = stage_from(self._layers, index, set(self.taps))
+            stage = stage_from(self._layers, index, set(self.taps), fits)
             if stage is None:
-                self._close(stages, pieces)
+                self._close(stages, pieces, device)
                 stages = []
                 pieces.append(_Piece(index, index, None))
                 index += 1
             else:
                 stages.append(stage)
                 index = stage.last + 1
-        self._close(stages, pieces)
+        self._close(stages, pieces, device)
         return pieces
 
-    def _close(self, stages: list[Stage], pieces: list[_Piece]) -> None:
-        if stages:
-            run = Run(stages, {*self.taps, stages[-1].last}, self._algo)
-            pieces.append(_Piece(stages[0].first, stages[-1].last, run))
+    def _close(self, stages: list[Stage], pieces: list[_Piece], device: str) -> None:
+        if not stages:
+            return
+        taps = {*self.taps, stages[-1].last}
+        run: frozen_run.Run | frozen_cuda.Run
+        if device == "cuda":
+            run = frozen_cuda.Run(stages, taps, self._precision)
+        else:
+            run = frozen_run.Run(stages, taps, self._algo)
+        pieces.append(_Piece(stages[0].first, stages[-1].last, run))
+
+    def _device(self) -> str:
+        """Where the weights are."""
+        weights = (layer.weight for layer in self._layers if isinstance(layer, nn.Conv2d))
+        return next((weight.device.type for weight in weights), "cpu")
 
     def memory(self, h: int, w: int, n: int = 1) -> int:
         """Bytes that the native backend keeps for pictures of n x h x w, known beforehand.
 
-        The arena, the decisions of one call, the outputs of the runs and the transformed weights
-        of both directions; not what the layers between the runs allocate.
+        The arena, what one call keeps for its gradient, the outputs of the runs and the weights as
+        the kernels want them in both directions; not what the layers between the runs allocate.
         """
         shape, total = self._input_shape(n, h, w), 0
-        for piece in self._made_pieces():
+        for piece in self._made_pieces(self._device()):
             if piece.run is not None:
                 total += piece.run.memory(n, shape[2], shape[3])
             shape = self._shape_after(piece, shape)
@@ -176,7 +196,7 @@ class Frozen(nn.Module):
     def describe(self, h: int = 512, w: int = 512) -> str:
         """One line per stage or layer: what runs it on the native backend, at h x w pixels."""
         shape, lines = self._input_shape(1, h, w), []
-        for piece in self._made_pieces():
+        for piece in self._made_pieces(self._device()):
             if piece.run is None:
                 tapped = ", tap" if piece.last in self.taps else ""
                 lines.append(f"{piece.last:3d}      {self._layers[piece.last]}: unfused{tapped}")

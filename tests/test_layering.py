@@ -33,7 +33,9 @@ FASTCONV_ROWS = (
     (
         "fastconv.filters",
         "fastconv.frozen",
+        "fastconv.frozen_cuda",
         "fastconv.frozen_run",
+        "fastconv.frozen_stage",
         "fastconv.modules",
         "fastconv.lessons",
     ),

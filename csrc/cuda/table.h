@@ -39,6 +39,9 @@ struct Operands {
   bool relu;
 };
 
+// What `prepare` makes depends on the weights' shape, the groups, the stride, the type and the
+// precision, not on the pictures' sizes: a frozen stack keeps it from size to size.
+//
 // Functions that launch return 0 or a cudaError_t.  None allocates or waits for the device, so that
 // all of them can be captured in a CUDA graph.
 struct Implementation {

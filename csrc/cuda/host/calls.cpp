@@ -1,6 +1,7 @@
 // The table of implementations for tests: C functions over pointers, see tests/fastconv/cuda_table.py.
 // `name` is a row of the table, or null for the one that the problem chooses.
 #include "../operations.h"
+#include "../pools.h"
 
 using namespace fastconv::cuda;
 
@@ -31,6 +32,11 @@ int fastconv_cuda_launch(const Problem* p, const char* name, const Operands* o) 
 int64_t fastconv_cuda_grad_bias_bytes(const Problem* p) { return grad_bias_space_bytes(*p); }
 int fastconv_cuda_grad_bias(const Problem* p, const void* dy, void* dbias, void* space) {
   return grad_bias_launch(*p, dy, dbias, space, nullptr);
+}
+
+int fastconv_cuda_pool(const PoolJob* job) { return pool_launch(*job, nullptr); }
+int fastconv_cuda_mask(int32_t type, const void* from, const void* gradient, void* to, int64_t numbers) {
+  return mask_launch(static_cast<Type>(type), from, gradient, to, numbers, nullptr);
 }
 
 }  // extern "C"
