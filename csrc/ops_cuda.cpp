@@ -13,8 +13,15 @@ namespace {
 
 Problem problem_of(Operation operation, const Tensor& first, const Tensor& picture, const Sizes& geometry,
                    const std::string& precision, const Call& call) {
-  return {countable_geometry_from(geometry), operation,         type_of(first),    precision_from(precision),
-          is_channels_last(picture),         call.capability(), call.processors()};
+  Problem p{countable_geometry_from(geometry), operation,         type_of(first),    precision_from(precision),
+            is_channels_last(picture),         call.capability(), call.processors()};
+  p.channels_last |= worth_transposing(p);
+  return p;
+}
+
+// A result in the layout of the picture that it was computed from: plain again if that was.
+Tensor in_layout_of(const Tensor& picture, const Tensor& result) {
+  return is_channels_last(picture) ? result : dense(result, false);
 }
 
 void run(const Problem& problem, const Tensor& like, Operands operands, const Call& call) {
@@ -38,7 +45,7 @@ Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor
   const std::optional<Tensor> c = bias ? std::optional(readable(*bias, false)) : std::nullopt;
   const Tensor y = empty_on_card(x, output_sizes(p.g), x.scalar_type(), p.channels_last);
   run(p, x, {.a = a.data_ptr(), .b = b.data_ptr(), .bias = data_of(c), .out = y.data_ptr()}, call);
-  return y;
+  return in_layout_of(x, y);
 }
 
 Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, const std::string&,
@@ -50,7 +57,7 @@ Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry,
   const Tensor a = readable(dy, p.channels_last), b = readable(weight, false);
   const Tensor dx = empty_on_card(dy, input_sizes(p.g), dy.scalar_type(), p.channels_last);
   run(p, dy, {.a = a.data_ptr(), .b = b.data_ptr(), .out = dx.data_ptr()}, call);
-  return dx;
+  return in_layout_of(dy, dx);
 }
 
 Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string&,
@@ -91,13 +98,16 @@ Operation operation_named(const std::string& name) {
   refuse("operation expects forward, grad_input or grad_weight, got '" + name + "'");
 }
 
-// The name of the implementation that would run on such a card: for benchmarks and tests.
+// The name of the implementation that would run on such a card, and whether between transpositions:
+// for benchmarks and tests.
 std::string explain_cuda(const std::string& operation, const Sizes& geometry, const std::string& dtype,
                          bool channels_last, const std::string& precision, int64_t capability, int64_t processors) {
-  return choose({countable_geometry_from(geometry), operation_named(operation), type_named(dtype),
-                 precision_from(precision), channels_last, static_cast<int32_t>(capability),
-                 static_cast<int32_t>(processors)})
-      .name;
+  Problem p{countable_geometry_from(geometry), operation_named(operation), type_named(dtype),
+            precision_from(precision),         channels_last,              static_cast<int32_t>(capability),
+            static_cast<int32_t>(processors)};
+  const bool transposed = worth_transposing(p);
+  p.channels_last |= transposed;
+  return choose(p).name + std::string(transposed ? ", transposed" : "");
 }
 
 }  // namespace

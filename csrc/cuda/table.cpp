@@ -25,6 +25,19 @@ const Implementation& choose(const Problem& problem) {
   return *row;
 }
 
+bool worth_transposing(const Problem& p) {
+  // At 45 TFLOP/s and 4 TB/s, moving a float32 number in and out costs as much as 90 products; a
+  // convolution moves two of them for each sum, and tensor cores save about half of its products.
+  constexpr int64_t least_products = 256;
+  const Geometry& g = p.g;
+  const int64_t channels = p.operation == Operation::grad_input ? g.c_out_per_group() : g.c_in_per_group();
+  if (p.channels_last || channels * g.kh * g.kw < least_products) return false;
+  Problem last = p;
+  last.channels_last = true;
+  const auto is_general = [](const Implementation& row) { return !strncmp(row.name, "simt", 4); };
+  return is_general(choose(p)) && !is_general(choose(last));
+}
+
 const Implementation* row_named(const char* name) {
   for (const Implementation& row : table)
     if (!strcmp(row.name, name)) return &row;

@@ -54,6 +54,11 @@ struct Implementation {
 };
 
 const Implementation& choose(const Problem&);
+
+// Whether the problem, in plain layout, had better be computed channels_last between transpositions:
+// where that gives it tensor cores, and there are products enough for each number that is moved.
+bool worth_transposing(const Problem&);
+
 const Implementation* row_named(const char* name);  // null if there is none
 
 inline int64_t prepared_bytes(const Implementation& row, const Problem& p) {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import replace
 
 import pytest
 import torch
 from cases import CASES
+from cuda_on_cpu import library
 from cuda_table import Card, Epilogue, choice, convolution, convolve, grad_bias, problem_of
 from torch.nn import functional as F
 
@@ -143,3 +145,17 @@ def test_the_table_chooses_by_what_the_groups_leave() -> None:
     assert chosen("grad_weight", (1, 64, 32, 32), (64, 1, 3, 3), 64) == "simt_direct"
     assert chosen("grad_input", (1, 3, 64, 64), (64, 3, 3, 3)) == "simt_direct"
     assert chosen("forward", (1, 3, 64, 64), (64, 3, 3, 3)) == "simt"
+
+
+def test_plain_pictures_are_transposed_where_that_gives_them_tensor_cores() -> None:
+    def worth(shape: tuple[int, ...], w: tuple[int, ...], last: bool = False, **card: int) -> bool:
+        g = geometry_of(shape, w, 1, w[2] // 2)
+        chosen = Card(**{"capability": 80, "processors": 100} | card)
+        problem = problem_of("forward", g, torch.float32, last, chosen)
+        return bool(library().fastconv_cuda_worth_transposing(ctypes.byref(problem)))
+
+    assert worth((1, 64, 32, 32), (64, 64, 3, 3))
+    assert not worth((1, 64, 32, 32), (64, 64, 3, 3), last=True)
+    assert not worth((1, 64, 32, 32), (64, 64, 3, 3), capability=75)
+    assert not worth((1, 64, 32, 32), (64, 64, 1, 1))
+    assert not worth((1, 3, 32, 32), (64, 3, 3, 3))

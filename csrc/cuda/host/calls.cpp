@@ -17,6 +17,7 @@ const Implementation& row_of(const Problem& p, const char* name) {
 extern "C" {
 
 const char* fastconv_cuda_choice(const Problem* p) { return choose(*p).name; }
+int fastconv_cuda_worth_transposing(const Problem* p) { return worth_transposing(*p); }
 int fastconv_cuda_accepts(const Problem* p, const char* name) { return row_named(name) && row_named(name)->accepts(*p); }
 int64_t fastconv_cuda_prepared_bytes(const Problem* p, const char* name) { return prepared_bytes(row_of(*p, name), *p); }
 int64_t fastconv_cuda_space_bytes(const Problem* p, const char* name) { return space_bytes(row_of(*p, name), *p); }
