@@ -21,7 +21,12 @@ Sides sides_of(const Problem& p) {
   return {g.out_h, g.out_w, g.c_out, g.h, g.w, g.c_in};
 }
 
-int columns_of_tile(const Sides& s) { return s.dst_channels > 64 ? 128 : 64; }
+// Wide tiles reuse more of what they fetch, if there are enough of them for every processor.
+int columns_of_tile(const Problem& p, const Sides& s) {
+  const PixelTile tile = pixel_tile(s.dst_h, s.dst_w);
+  const int64_t pixel_tiles = p.g.n * ceil_div(s.dst_h, tile.h) * ceil_div(s.dst_w, tile.w);
+  return s.dst_channels > 64 && pixel_tiles * ceil_div(s.dst_channels, 128) >= p.processors ? 128 : 64;
+}
 
 HopperSteps steps_of(const Problem& p, const Sides& s) {
   const Geometry& g = p.g;
@@ -35,7 +40,7 @@ HopperSteps steps_of(const Problem& p, const Sides& s) {
 HopperTiles tiles_of(const Problem& p, const Sides& s) {
   const PixelTile tile = pixel_tile(s.dst_h, s.dst_w);
   return {tile, narrow(ceil_div(s.dst_w, tile.w)), narrow(ceil_div(s.dst_h, tile.h)), narrow(p.g.n),
-          narrow(ceil_div(s.dst_channels, columns_of_tile(s)))};
+          narrow(ceil_div(s.dst_channels, columns_of_tile(p, s)))};
 }
 
 }  // namespace
@@ -57,7 +62,7 @@ int hopper_gemm_launch(const Problem& p, const Operands& o, void* stream) {
   h.steps = steps_of(p, s);
   h.dst_h = narrow(s.dst_h), h.dst_w = narrow(s.dst_w), h.dst_channels = narrow(s.dst_channels);
   h.pairs = s.dst_channels % 2 == 0 && reinterpret_cast<uintptr_t>(o.out) % (2 * bytes_of(p.type)) == 0;
-  const int columns = columns_of_tile(s);
+  const int columns = columns_of_tile(p, s);
   const TensorMapPlan src = source_plan(o.a, p.type, p.g.n, s.src_h, s.src_w, s.src_channels, h.tiles.tile);
   const TensorMapPlan weight =
       weight_plan(o.prepared, p.type, s.dst_channels, h.steps.taps, s.src_channels, packed_k(p), columns);

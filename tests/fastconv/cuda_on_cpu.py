@@ -92,20 +92,28 @@ def _digest(*parts: bytes) -> str:
 
 
 class Memory:
-    """A copy of an array between guard pages, or NaN of its shape; `at_end` says at which page."""
+    """A copy of an array between guard pages, or NaN of its shape.
 
-    def __init__(self, array: NDArray, at_end: bool = True, filled: bool = True) -> None:
+    `at_end` says at which page; `skip` numbers lie before it, so that its address is odder than
+    the 16 bytes to which memory is aligned.
+    """
+
+    def __init__(
+        self, array: NDArray, at_end: bool = True, filled: bool = True, skip: int = 0
+    ) -> None:
         array = np.ascontiguousarray(array)
         self._library = library()
-        self.pointer: int = self._library.fastconv_emulator_allocate(array.nbytes, int(at_end))
+        before = skip * array.itemsize
+        self._start = self._library.fastconv_emulator_allocate(before + array.nbytes, int(at_end))
+        self.pointer: int = self._start + before
         raw = (ctypes.c_ubyte * array.nbytes).from_address(self.pointer)
         self.array: NDArray = np.frombuffer(raw, array.dtype).reshape(array.shape)
         if filled:
             self.array[...] = array
 
     def __del__(self) -> None:
-        if hasattr(self, "pointer"):
-            self._library.fastconv_emulator_release(self.pointer)
+        if hasattr(self, "_start"):
+            self._library.fastconv_emulator_release(self._start)
 
 
 def run(name: str, *arguments: object, order: int = 0) -> None:

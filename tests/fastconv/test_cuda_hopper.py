@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cuda_table
 import pytest
 import torch
 from cuda_on_cpu import ORDERS
 from cuda_table import OPERATIONS, Card, Epilogue, accepts, convolve, problem_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_cuda_tensor_cores import KINDS, Kind, check, drawn, few, operands, pictured
+from test_cuda_tensor_cores import KINDS, Kind, misaligned, check, drawn, few, operands, pictured
 
 from fastconv.checking import Case
 
 H200 = Card(capability=90, processors=132, row="hopper_gemm")
+FEW_PROCESSORS = replace(H200, processors=1)  # wide tiles
 DIRECTIONS = OPERATIONS[:2]
 by_kind = pytest.mark.parametrize("kind", [KINDS[k] for k in ("bf16", "f16", "tf32")], ids=str)
 
@@ -55,11 +57,27 @@ def test_agrees_with_float64(case: Case, kind: Kind) -> None:
 
 
 @by_kind
+@pytest.mark.parametrize("case", [CASES[3], CASES[5]], ids=pictured)
+def test_in_wide_tiles(case: Case, kind: Kind) -> None:
+    for operation in DIRECTIONS:
+        check(operation, case, kind, FEW_PROCESSORS)
+
+
+@by_kind
 @pytest.mark.parametrize("order", ORDERS)
 def test_whichever_thread_or_copy_comes_first(order: int, kind: Kind) -> None:
-    card = replace(H200, order=order, at_end=order % 2 == 0)
+    card = replace(FEW_PROCESSORS, order=order, at_end=order % 2 == 0)
     for operation in DIRECTIONS:
         check(operation, Case("", (1, 72, 9, 17), (72, 72, 3, 3), padding=1), kind, card)
+
+
+@by_kind
+def test_pictures_that_the_copy_engine_cannot_address(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_table, "Memory", misaligned)
+    for operation in DIRECTIONS:
+        check(operation, CASES[1], kind, H200)
 
 
 @by_kind
@@ -89,7 +107,7 @@ def test_of_any_arguments(case: Case, kind: str, order: int) -> None:
     case = replace(case, input=shapes[0], weight=shapes[1], stride=1, groups=1)
     for operation in DIRECTIONS:
         if taken(operation, case, KINDS[kind]):
-            check(operation, case, KINDS[kind], replace(H200, order=order))
+            check(operation, case, KINDS[kind], replace(H200, order=order, processors=order + 1))
 
 
 def test_other_cards_and_arguments_go_elsewhere() -> None:

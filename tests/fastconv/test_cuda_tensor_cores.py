@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import cuda_table
+import numpy as np
 import pytest
 import torch
 from cases import CASES
-from cuda_on_cpu import ORDERS
-from cuda_table import OPERATIONS, Card, Epilogue, accepts, convolve, problem_of
+from cuda_on_cpu import ORDERS, Memory
+from cuda_table import OPERATIONS, Card, Epilogue, accepts, choice, convolve, problem_of
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -133,6 +136,11 @@ few = settings(
 )
 
 
+def misaligned(array: NDArray, at_end: bool = True, filled: bool = True) -> Memory:
+    """Tensors, not the table's own bytes, begin one number past a multiple of 16 bytes."""
+    return Memory(array, at_end, filled, skip=int(array.itemsize > 1))
+
+
 def pictured(case: Case) -> str:
     return case.about
 
@@ -167,6 +175,35 @@ def test_whichever_thread_comes_first(case: Case, order: int, kind: Kind) -> Non
 def test_pixels_are_split_among_blocks_and_added_up(kind: Kind) -> None:
     case = Case("", (3, 8, 19, 31), (8, 8, 3, 3), padding=1)  # 1767 pixels: four splits
     check("grad_weight", case, kind, replace(AMPERE, row="grad_weight_gemm"))
+
+
+@by_kind
+def test_of_pictures_that_vectors_cannot_address(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_table, "Memory", misaligned)
+    assert check_all(VECTORS[2], kind, AMPERE) == list(OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    ("capability", "channels_last", "dtype", "precision", "rows"),
+    [
+        (75, True, torch.float32, "fp32", ["simt"] * 3),
+        (80, True, torch.float64, "fp32", ["simt"] * 3),
+        (80, False, torch.float32, "fp32", ["simt"] * 3),
+        (80, True, torch.float32, "fp32", ["implicit_gemm"] * 2 + ["grad_weight_gemm"]),
+        (90, True, torch.float32, "fp32", ["implicit_gemm"] * 2 + ["grad_weight_gemm"]),
+        (90, True, torch.float32, "tf32", ["hopper_gemm"] * 2 + ["grad_weight_gemm"]),
+        (90, True, torch.bfloat16, "fp32", ["hopper_gemm"] * 2 + ["grad_weight_gemm"]),
+        (120, True, torch.bfloat16, "fp32", ["implicit_gemm"] * 2 + ["grad_weight_gemm"]),
+    ],
+)
+def test_the_table_chooses(
+    capability: int, channels_last: bool, dtype: torch.dtype, precision: str, rows: list[str]
+) -> None:
+    g = Case("", (1, 64, 8, 8), (64, 64, 3, 3), padding=1).geometry
+    card = Card(capability, 132, precision)
+    assert [choice(problem_of(o, g, dtype, channels_last, card)) for o in OPERATIONS] == rows
 
 
 @by_kind
