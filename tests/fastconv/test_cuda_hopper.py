@@ -11,7 +11,7 @@ from cuda_on_cpu import ORDERS
 from cuda_table import OPERATIONS, Card, Epilogue, accepts, convolve, problem_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_cuda_tensor_cores import KINDS, Kind, misaligned, check, drawn, few, operands, pictured
+from test_cuda_tensor_cores import KINDS, Kind, check, drawn, few, misaligned, operands, pictured
 
 from fastconv.checking import Case
 

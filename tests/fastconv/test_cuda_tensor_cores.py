@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cuda_table
-import numpy as np
 import pytest
 import torch
 from cases import CASES
