@@ -110,10 +110,18 @@ std::string explain_cuda(const std::string& operation, const Sizes& geometry, co
   return choose(p).name + std::string(transposed ? ", transposed" : "");
 }
 
+// Prefers a row of the table, by name, from now on; none if the name is empty.
+void cuda_prefer(const std::string& name) {
+  const Implementation* row = name.empty() ? nullptr : row_named(name.c_str());
+  if (!row && !name.empty()) refuse("no CUDA implementation is called '" + name + "'");
+  prefer_row(row);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
   m.def("grad_bias(Tensor dy, int[] geometry) -> Tensor");
+  m.def("cuda_prefer(str name) -> ()");
   m.def("explain_cuda(str operation, int[] geometry, str dtype, bool channels_last, str precision, "
         "int capability, int processors) -> str");
 }
@@ -127,6 +135,7 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CUDA, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
   m.impl("explain_cuda", TORCH_BOX(&explain_cuda));
+  m.impl("cuda_prefer", TORCH_BOX(&cuda_prefer));
 }
 
 }  // namespace fastconv::cuda

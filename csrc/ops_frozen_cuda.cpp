@@ -2,10 +2,10 @@
 // the pools between them, into memory that the caller keeps.  Pictures are channels_last, given as
 // any tensor of as many numbers; weights as cuda_arrange has arranged them.
 //
-//   cuda_row(like, operation, geometry, precision) -> name of the implementation
-//   cuda_space(like, operation, geometry, precision) -> bytes of `space`
-//   cuda_arrange(weight, operation, geometry, precision) -> weights for cuda_conv
-//   cuda_conv(from, weights, bias, added, mask, to, space, operation, relu, geometry, precision)
+//   cuda_row(like, operation, geometry, precision) -> the implementation's name, `row` below
+//   cuda_space(like, row, operation, geometry, precision) -> bytes of `space`
+//   cuda_arrange(weight, row, operation, geometry, precision) -> weights for cuda_conv
+//   cuda_conv(from, weights, bias, added, mask, to, space, row, operation, relu, geometry, precision)
 //   cuda_pool(from, to, average, sizes)
 //   cuda_unpool(gradient, from, to, average, relu, sizes)
 //   cuda_mask(gradient, from, to)
@@ -54,19 +54,25 @@ std::string cuda_row(const Tensor& like, const std::string& operation, const Siz
   return choose(problem_of(like, operation, geometry, precision, call)).name;
 }
 
-int64_t cuda_space(const Tensor& like, const std::string& operation, const Sizes& geometry,
+const Implementation& row_for(const Problem& p, const std::string& name) {
+  const Implementation* row = row_named(name.c_str());
+  if (!row || !row->accepts(p)) refuse("'" + name + "' is no CUDA implementation for this problem");
+  return *row;
+}
+
+int64_t cuda_space(const Tensor& like, const std::string& row, const std::string& operation, const Sizes& geometry,
                    const std::string& precision) {
   const Call call(like);
   const Problem p = problem_of(like, operation, geometry, precision, call);
-  return space_bytes(choose(p), p);
+  return space_bytes(row_for(p, row), p);
 }
 
-Tensor cuda_arrange(const Tensor& weight, const std::string& operation, const Sizes& geometry,
-                    const std::string& precision) {
+Tensor cuda_arrange(const Tensor& weight, const std::string& name, const std::string& operation,
+                    const Sizes& geometry, const std::string& precision) {
   const Call call(weight);
   const Problem p = problem_of(weight, operation, geometry, precision, call);
   on_card(weight, "weight", weight_sizes(p.g), weight);
-  const Implementation& row = choose(p);
+  const Implementation& row = row_for(p, name);
   const Tensor plain = dense(weight, false);
   const int64_t bytes = prepared_bytes(row, p);
   if (!bytes) return torch::stable::clone(plain);
@@ -77,14 +83,14 @@ Tensor cuda_arrange(const Tensor& weight, const std::string& operation, const Si
 
 void cuda_conv(const Tensor& from, const Tensor& weights, const std::optional<Tensor>& bias,
                const std::optional<Tensor>& added, const std::optional<Tensor>& mask, Tensor to,
-               std::optional<Tensor> space, const std::string& operation, bool relu, const Sizes& geometry,
-               const std::string& precision) {
+               std::optional<Tensor> space, const std::string& name, const std::string& operation, bool relu,
+               const Sizes& geometry, const std::string& precision) {
   const Call call(from);
   const Problem p = problem_of(from, operation, geometry, precision, call);
   const bool forward = p.operation == Operation::forward;
   const int64_t x = numbers_of(input_sizes(p.g)), y = numbers_of(output_sizes(p.g));
   const int64_t read = forward ? x : y, written = forward ? y : x;
-  const Implementation& row = choose(p);
+  const Implementation& row = row_for(p, name);
   const int64_t prepared = prepared_bytes(row, p), asked = space_bytes(row, p);
   const int64_t given = weights.numel() * (weights.scalar_type() == ScalarType::Byte ? 1 : bytes_of(p.type));
   if (given != (prepared ? prepared : numbers_of(weight_sizes(p.g)) * bytes_of(p.type)) || !weights.is_cuda())
@@ -145,10 +151,10 @@ void cuda_mask(const Tensor& gradient, const Tensor& from, Tensor to) {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
   m.def("cuda_row(Tensor like, str operation, int[] geometry, str precision) -> str");
-  m.def("cuda_space(Tensor like, str operation, int[] geometry, str precision) -> int");
-  m.def("cuda_arrange(Tensor weight, str operation, int[] geometry, str precision) -> Tensor");
+  m.def("cuda_space(Tensor like, str row, str operation, int[] geometry, str precision) -> int");
+  m.def("cuda_arrange(Tensor weight, str row, str operation, int[] geometry, str precision) -> Tensor");
   m.def("cuda_conv(Tensor from_, Tensor weights, Tensor? bias, Tensor? added, Tensor? mask, Tensor(a!) to, "
-        "Tensor(b!)? space, str operation, bool relu, int[] geometry, str precision) -> ()");
+        "Tensor(b!)? space, str row, str operation, bool relu, int[] geometry, str precision) -> ()");
   m.def("cuda_pool(Tensor from_, Tensor(a!) to, bool average, int[] sizes) -> ()");
   m.def("cuda_unpool(Tensor gradient, Tensor from_, Tensor(a!) to, bool average, bool relu, int[] sizes) -> ()");
   m.def("cuda_mask(Tensor gradient, Tensor from_, Tensor(a!) to) -> ()");

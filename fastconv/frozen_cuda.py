@@ -104,8 +104,8 @@ class Step:
     def space(self) -> int:
         """Bytes of scratch for the larger of both directions."""
         return max(
-            ops.cuda_space(self.like, direction, self.flat, self.precision)
-            for direction in DIRECTIONS
+            ops.cuda_space(self.like, row, direction, self.flat, self.precision)
+            for row, direction in zip(self.rows, DIRECTIONS, strict=True)
         )
 
     @cached_property
@@ -116,7 +116,7 @@ class Step:
         def arranged(direction: str, row: str) -> Tensor:
             def make() -> Tensor:
                 given = weight.to(self.like.dtype).contiguous()
-                return ops.cuda_arrange(given, direction, self.flat, self.precision)
+                return ops.cuda_arrange(given, row, direction, self.flat, self.precision)
 
             key = (direction, row, self.like.dtype, self.precision, self.like.device)
             return self.stage.once(key, make)
@@ -367,6 +367,7 @@ def _convolve(
         mask,
         to,
         scratch,
+        step.rows[direction],
         DIRECTIONS[direction],
         forward and step.stage.relu,
         step.flat,

@@ -35,8 +35,10 @@ if(NOT torch_cuda AND FASTCONV_CUDA STREQUAL "auto")
   return()
 endif()
 
-find_program(FASTCONV_NVCC nvcc NO_CACHE NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH
-  HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin /usr/local/cuda/bin)
+set(FASTCONV_CUDA_FOLDERS $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda
+  CACHE STRING "where CUDA toolkits are looked for before the PATH")
+find_program(FASTCONV_NVCC nvcc NO_CACHE NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH NO_CMAKE_SYSTEM_PATH
+  HINTS ${FASTCONV_CUDA_FOLDERS} PATH_SUFFIXES bin)
 if(NOT FASTCONV_NVCC)
   fastconv_without_cuda("nvcc was not found; install the CUDA toolkit ${torch_cuda}, or set \
 CUDA_HOME to the folder that it is in")
@@ -76,6 +78,7 @@ set(tensor_core_sources ${cuda_sources})
 list(FILTER tensor_core_sources EXCLUDE REGEX "/(simt|hopper)[^/]*$")
 
 set(CUDA_OBJECTS "")
+add_custom_target(cuda_kernels)  # all of them compiled, nothing linked
 foreach(kind IN ITEMS general tensor_core hopper)
   if(${kind}_sources)
     add_library(cuda_${kind} OBJECT ${${kind}_sources})
@@ -83,6 +86,7 @@ foreach(kind IN ITEMS general tensor_core hopper)
     set_target_properties(cuda_${kind} PROPERTIES CUDA_ARCHITECTURES "${TENSOR_CORE_CARDS}"
       CUDA_VISIBILITY_PRESET hidden)
     list(APPEND CUDA_OBJECTS $<TARGET_OBJECTS:cuda_${kind}>)
+    add_dependencies(cuda_kernels cuda_${kind})
   endif()
 endforeach()
 set_target_properties(cuda_general PROPERTIES CUDA_ARCHITECTURES "${ALL_CARDS}")

@@ -61,6 +61,9 @@ bool worth_transposing(const Problem&);
 
 const Implementation* row_named(const char* name);  // null if there is none
 
+// From now on this row is chosen where it accepts; null: none is preferred.  For benchmarks.
+void prefer_row(const Implementation*);
+
 inline int64_t prepared_bytes(const Implementation& row, const Problem& p) {
   return row.prepared_bytes ? row.prepared_bytes(p) : 0;
 }

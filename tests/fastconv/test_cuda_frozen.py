@@ -49,24 +49,37 @@ class Emulated:
     def cuda_row(self, *asked) -> str:
         return choice(self.problem(*asked))
 
-    def cuda_space(self, *asked) -> int:
-        return bytes_for("fastconv_cuda_space_bytes", self.problem(*asked), None)
+    def cuda_space(self, like: Tensor, row: str, *asked) -> int:
+        return bytes_for("fastconv_cuda_space_bytes", self.problem(like, *asked), row.encode())
 
-    def cuda_arrange(self, weight: Tensor, *asked) -> Tensor:
+    def cuda_arrange(self, weight: Tensor, row: str, *asked) -> Tensor:
         self.called.append("arrange")
-        problem = self.problem(weight, *asked)
-        count = bytes_for("fastconv_cuda_prepared_bytes", problem, None)
+        problem, name = self.problem(weight, *asked), row.encode()
+        count = bytes_for("fastconv_cuda_prepared_bytes", problem, name)
         if not count:
             return weight.clone()
         prepared = torch.empty(count, dtype=torch.uint8)
         pointers = (ctypes.c_void_p(weight.data_ptr()), ctypes.c_void_p(prepared.data_ptr()))
-        run("fastconv_cuda_prepare", ctypes.byref(problem), None, *pointers)
+        run("fastconv_cuda_prepare", ctypes.byref(problem), name, *pointers)
         return prepared
 
     def cuda_conv(
-        self, from_, weights, bias, added, mask, to, space, operation, relu, geometry, precision
+        self,
+        from_,
+        weights,
+        bias,
+        added,
+        mask,
+        to,
+        space,
+        row,
+        operation,
+        relu,
+        geometry,
+        precision,
     ) -> None:
         self.called.append(operation)
+        name = row.encode()
         problem = self.problem(from_, operation, geometry, precision)
         g = ConvGeometry.from_flat(geometry)
         shapes = [g.input_shape, g.output_shape]
@@ -74,7 +87,7 @@ class Emulated:
         assert from_.numel() == torch.Size(read).numel()
         assert all(t is None or t.numel() == to.numel() for t in (added, mask))
         assert to.numel() == torch.Size(written).numel()
-        prepared = bytes_for("fastconv_cuda_prepared_bytes", problem, None)
+        prepared = bytes_for("fastconv_cuda_prepared_bytes", problem, name)
         operands = Operands(
             pointer(from_),
             None if prepared else pointer(weights),
@@ -86,7 +99,7 @@ class Emulated:
             pointer(weights) if prepared else None,
             relu,
         )
-        run("fastconv_cuda_launch", ctypes.byref(problem), None, ctypes.byref(operands))
+        run("fastconv_cuda_launch", ctypes.byref(problem), name, ctypes.byref(operands))
 
     def cuda_pool(self, from_: Tensor, to: Tensor, average: bool, sizes: list[int]) -> None:
         self._pool(from_, None, to, average, False, sizes)
