@@ -35,8 +35,9 @@ if(NOT torch_cuda AND FASTCONV_CUDA STREQUAL "auto")
   return()
 endif()
 
-set(FASTCONV_CUDA_FOLDERS $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda
-  CACHE STRING "where CUDA toolkits are looked for before the PATH")
+if(NOT DEFINED FASTCONV_CUDA_FOLDERS)  # where toolkits are looked for before the PATH
+  set(FASTCONV_CUDA_FOLDERS $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
+endif()
 find_program(FASTCONV_NVCC nvcc NO_CACHE NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH NO_CMAKE_SYSTEM_PATH
   HINTS ${FASTCONV_CUDA_FOLDERS} PATH_SUFFIXES bin)
 if(NOT FASTCONV_NVCC)

@@ -97,7 +97,9 @@ def test_1_fails_where_nvcc_cannot_compile(configure) -> None:
 def test_a_missing_nvcc_is_told(
     configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wanted: str, fails: bool
 ) -> None:
+    never_run = f"-DCMAKE_MAKE_PROGRAM={sys.executable}"  # but looked for, in vain, on this PATH
     monkeypatch.setenv("PATH", str(tmp_path))
-    code, words = configure(wanted, "13.0", None, "-DFASTCONV_CUDA_FOLDERS=")
+    options = ("-DFASTCONV_CUDA_FOLDERS=", "-G", "Unix Makefiles", never_run)
+    code, words = configure(wanted, "13.0", None, *options)
     assert (code != 0) is fails
     assert "nvcc was not found; install the CUDA toolkit 13.0, or set CUDA_HOME" in words
