@@ -76,7 +76,7 @@ def test_a_wrong_use_of_boxes_is_named(mistake: str, says: str, order: int) -> N
 
 
 @pytest.mark.parametrize("order", [0, 2, 3])  # in order 1 each box comes at once
-@pytest.mark.parametrize("mistake", ["no_wait_for_bytes", "copy_at_the_end"])
-def test_a_box_under_way_at_the_end_is_named(mistake: str, order: int) -> None:
+@pytest.mark.parametrize(("mistake", "steps"), [("no_wait_for_bytes", 2), ("copy_at_the_end", 5)])
+def test_a_box_under_way_at_the_end_is_named(mistake: str, steps: int, order: int) -> None:
     with pytest.raises(KernelError, match="under way when the block ended"):
-        hopper_example(mistake, order, steps=2)
+        hopper_example(mistake, order, steps)
