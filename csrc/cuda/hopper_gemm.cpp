@@ -21,13 +21,6 @@ Sides sides_of(const Problem& p) {
   return {g.out_h, g.out_w, g.c_out, g.h, g.w, g.c_in};
 }
 
-// Wide tiles reuse more of what they fetch, if there are enough of them for every processor.
-int columns_of_tile(const Problem& p, const Sides& s) {
-  const PixelTile tile = pixel_tile(s.dst_h, s.dst_w);
-  const int64_t pixel_tiles = p.g.n * ceil_div(s.dst_h, tile.h) * ceil_div(s.dst_w, tile.w);
-  return s.dst_channels > 64 && pixel_tiles * ceil_div(s.dst_channels, 128) >= p.processors ? 128 : 64;
-}
-
 HopperSteps steps_of(const Problem& p, const Sides& s) {
   const Geometry& g = p.g;
   const int sign = p.operation == Operation::forward ? 1 : -1, channels = channels_of_step(p.type);
@@ -37,10 +30,23 @@ HopperSteps steps_of(const Problem& p, const Sides& s) {
           -sign * narrow(g.pad_top),   -sign * narrow(g.pad_left)};
 }
 
-HopperTiles tiles_of(const Problem& p, const Sides& s) {
+// Wide tiles reuse more of what they fetch, if there are enough of them for three processors in four;
+// the widest have an epilogue that nothing hides, which only long sums make up for.
+int columns_of_tile(const Problem& p, const Sides& s) {
+  const PixelTile tile = pixel_tile(s.dst_h, s.dst_w);
+  const int64_t pixel_tiles = p.g.n * ceil_div(s.dst_h, tile.h) * ceil_div(s.dst_w, tile.w);
+  const auto fill = [&](int columns) {
+    return 4 * pixel_tiles * ceil_div(s.dst_channels, columns) >= 3 * p.processors;
+  };
+  const HopperSteps steps = steps_of(p, s);
+  if (s.dst_channels > 128 && fill(256) && steps.taps * steps.per_tap >= 24) return 256;
+  return s.dst_channels > 64 && fill(128) ? 128 : 64;
+}
+
+HopperTiles tiles_of(const Problem& p, const Sides& s, int columns) {
   const PixelTile tile = pixel_tile(s.dst_h, s.dst_w);
   return {tile, narrow(ceil_div(s.dst_w, tile.w)), narrow(ceil_div(s.dst_h, tile.h)), narrow(p.g.n),
-          narrow(ceil_div(s.dst_channels, columns_of_tile(p, s)))};
+          narrow(ceil_div(s.dst_channels, columns))};
 }
 
 }  // namespace
@@ -58,11 +64,11 @@ int hopper_gemm_launch(const Problem& p, const Operands& o, void* stream) {
   if (reinterpret_cast<uintptr_t>(o.a) % 16) return implicit_gemm_launch(p, o, stream);  // weights are packed alike
   const Sides s = sides_of(p);
   HopperGemm h{{}, {}, o.bias, o.added, o.mask, o.out, o.relu};
-  h.tiles = tiles_of(p, s);
+  const int columns = columns_of_tile(p, s);
+  h.tiles = tiles_of(p, s, columns);
   h.steps = steps_of(p, s);
   h.dst_h = narrow(s.dst_h), h.dst_w = narrow(s.dst_w), h.dst_channels = narrow(s.dst_channels);
   h.pairs = s.dst_channels % 2 == 0 && reinterpret_cast<uintptr_t>(o.out) % (2 * bytes_of(p.type)) == 0;
-  const int columns = columns_of_tile(p, s);
   const TensorMapPlan src = source_plan(o.a, p.type, p.g.n, s.src_h, s.src_w, s.src_channels, h.tiles.tile);
   const TensorMapPlan weight =
       weight_plan(o.prepared, p.type, s.dst_channels, h.steps.taps, s.src_channels, packed_k(p), columns);

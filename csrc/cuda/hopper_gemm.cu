@@ -6,9 +6,14 @@
 //   consumers     wait full[s], four wgmma of 32 bytes of k each; when those of the stage before are
 //                 through (one group stays under way): empty[s - 1]
 //
-// Two blocks share a multiprocessor (97 KiB, and 112 registers a thread), so that one's epilogue runs
-// beside the other's products.  With a whole warpgroup as the producer it would have to give registers
-// back (setmaxnreg), and ptxas does not fit 64 sums into the 80 that 384 threads begin with.
+// Tiles of 64 or 128 channels share a multiprocessor in twos (97 KiB, 112 registers a thread), so that
+// one's epilogue runs beside the other's products.  But copies and products both pass through shared
+// memory, 128 bytes a cycle: per step of halves a tile of 128 channels brings 32 KiB and reads 48 in
+// the 512 cycles that its products take, more than fits; one of 256 channels 48 and 80 in 1024.  So
+// long sums get the wide tile, alone on a multiprocessor.  (Arithmetic, not measured.)
+//
+// With a whole warpgroup as the producer it would have to give registers back (setmaxnreg), and ptxas
+// does not fit 64 sums into the 80 that 384 threads begin with.
 #include "hopper_gemm.h"
 
 #include "hopper_device.h"
@@ -22,7 +27,8 @@ constexpr int consuming_warps = 8, threads = 32 * (consuming_warps + 1);
 template <int COLUMNS>
 struct Stages {
   static constexpr int src_bytes = tile_pixels * row_bytes, weight_bytes = COLUMNS * row_bytes;
-  static constexpr int bytes = src_bytes + weight_bytes, count = 96 * 1024 / bytes;
+  static constexpr int bytes = src_bytes + weight_bytes, blocks = COLUMNS == 256 ? 1 : 2;
+  static constexpr int count = 192 / blocks * 1024 / bytes;
   static constexpr int shared_bytes = count * bytes + 1024;  // the barriers behind them
 
   unsigned char* memory;
@@ -104,7 +110,7 @@ FASTCONV_DEVICE void begin(const HopperGemm& p, const Stages<COLUMNS>& stages) {
 #endif
 
 template <class T, int COLUMNS>
-FASTCONV_KERNEL(threads, 2) hopper_gemm_kernel(FASTCONV_CONSTANT HopperGemm p) {
+FASTCONV_KERNEL(threads, Stages<COLUMNS>::blocks) hopper_gemm_kernel(FASTCONV_CONSTANT HopperGemm p) {
 #ifdef FASTCONV_HAS_WGMMA
   const Stages<COLUMNS> stages{static_cast<unsigned char*>(shared_memory())};
   begin(p, stages);
@@ -121,20 +127,27 @@ FASTCONV_KERNEL(threads, 2) hopper_gemm_kernel(FASTCONV_CONSTANT HopperGemm p) {
 #endif
 }
 
+template <class T, int COLUMNS>
+int launch_with(const HopperGemm& p, unsigned blocks, void* stream) {
+  return launch(hopper_gemm_kernel<T, COLUMNS>, {blocks, 1, 1}, threads, Stages<COLUMNS>::shared_bytes, stream, p);
+}
+
 template <class T>
-int launch_with(const HopperGemm& p, int columns, unsigned blocks, void* stream) {
-  if (columns == 64)
-    return launch(hopper_gemm_kernel<T, 64>, {blocks, 1, 1}, threads, Stages<64>::shared_bytes, stream, p);
-  return launch(hopper_gemm_kernel<T, 128>, {blocks, 1, 1}, threads, Stages<128>::shared_bytes, stream, p);
+int launch_of(const HopperGemm& p, int columns, unsigned blocks, void* stream) {
+  switch (columns) {
+    case 64: return launch_with<T, 64>(p, blocks, stream);
+    case 128: return launch_with<T, 128>(p, blocks, stream);
+    default: return launch_with<T, 256>(p, blocks, stream);
+  }
 }
 
 }  // namespace
 
 int hopper_gemm(const HopperGemm& p, Type type, int columns, unsigned blocks, void* stream) {
   switch (type) {
-    case Type::bf16: return launch_with<bf16>(p, columns, blocks, stream);
-    case Type::f16: return launch_with<f16>(p, columns, blocks, stream);
-    default: return launch_with<float>(p, columns, blocks, stream);
+    case Type::bf16: return launch_of<bf16>(p, columns, blocks, stream);
+    case Type::f16: return launch_of<f16>(p, columns, blocks, stream);
+    default: return launch_of<float>(p, columns, blocks, stream);
   }
 }
 

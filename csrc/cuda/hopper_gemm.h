@@ -17,7 +17,7 @@ struct HopperGemm {
   int dst_h, dst_w, dst_channels;
 };
 
-// `columns`: channels of a tile, 64 or 128.
+// `columns`: channels of a tile, 64, 128 or 256.
 int hopper_gemm(const HopperGemm&, Type, int columns, unsigned blocks, void* stream);
 
 }  // namespace fastconv::cuda

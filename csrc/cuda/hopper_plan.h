@@ -1,7 +1,7 @@
 // Where the Hopper kernel's operands lie, as plain functions: the kernel, the host and the tests use
 // the same.
 //
-// A block computes 128 pixels, a rectangle of one picture, for 64 or 128 channels.  k runs over taps,
+// A block computes 128 pixels, a rectangle of one picture, for 64, 128 or 256 channels.  k runs over taps,
 // and within a tap over channels in steps of 128 bytes.  The copy engine fetches, per step,
 //
 //   src      a box of (128 bytes of channels, tile_w, tile_h, 1) at (c, x, y, n): under a tap the

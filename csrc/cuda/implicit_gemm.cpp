@@ -39,10 +39,10 @@ bool reads_vectors(const Problem& p, const Operands& o) {
   return source_channels(p) * bytes_of(p.type) % 16 == 0 && reinterpret_cast<uintptr_t>(o.a) % 16 == 0;
 }
 
-// Large tiles reuse more of what they read, if there are enough of them for every processor.
+// Large tiles reuse more of what they read, if there are enough of them for three processors in four.
 bool large_tiles_fill(const Problem& p) {
   const int64_t columns = result_channels(p);
-  return columns > 64 && tiles(result_pixels(p), 128) * tiles(columns, 128) * p.g.groups >= p.processors;
+  return columns > 64 && 4 * tiles(result_pixels(p), 128) * tiles(columns, 128) * p.g.groups >= 3 * p.processors;
 }
 
 ImplicitGemmKernel kernel_for(const Problem& p, Reads reads, bool large) {

@@ -58,9 +58,17 @@ def test_agrees_with_float64(case: Case, kind: Kind) -> None:
 
 @by_kind
 @pytest.mark.parametrize("case", [CASES[3], CASES[5]], ids=pictured)
-def test_in_wide_tiles(case: Case, kind: Kind) -> None:
+def test_in_tiles_of_128_channels(case: Case, kind: Kind) -> None:
     for operation in DIRECTIONS:
         check(operation, case, kind, FEW_PROCESSORS)
+
+
+@by_kind
+@pytest.mark.parametrize("order", [0, 2])
+def test_in_tiles_of_256_channels(order: int, kind: Kind) -> None:
+    channels = 192 if kind.dtype.itemsize == 2 else 96  # 27 steps, 24 make it worth while
+    case = Case("", (1, channels, 9, 10), (264, channels, 3, 3), padding=1)
+    check("forward", case, kind, replace(FEW_PROCESSORS, order=order))
 
 
 @by_kind
