@@ -18,7 +18,8 @@ from fastconv.checking import Case
 H200 = Card(capability=90, processors=132, row="hopper_gemm")
 FEW_PROCESSORS = replace(H200, processors=1)  # wide tiles
 DIRECTIONS = OPERATIONS[:2]
-by_kind = pytest.mark.parametrize("kind", [KINDS[k] for k in ("bf16", "f16", "tf32")], ids=str)
+NAMES = ("bf16", "f16", "tf32")
+by_kind = pytest.mark.parametrize("kind", [KINDS[name] for name in NAMES], ids=NAMES)
 
 # A step is 64 channels of halves or 32 of floats; a tile 128 pixels and 64 or 128 channels.
 CASES = (
@@ -104,7 +105,7 @@ def test_it_ends_with_the_epilogue(channels_out: int, kind: Kind) -> None:
 
 
 @few
-@given(case=drawn(), kind=st.sampled_from(("bf16", "f16", "tf32")), order=st.sampled_from(ORDERS))
+@given(case=drawn(), kind=st.sampled_from(NAMES), order=st.sampled_from(ORDERS))
 def test_of_any_arguments(case: Case, kind: str, order: int) -> None:
     channels_in = max(case.input[1] // 8, 1) * 8
     shapes = (
