@@ -40,7 +40,7 @@ Around<T> input_around_outputs(const Problem& p, const void* x) {
   const auto i = [](int64_t v) { return static_cast<int>(v); };
   return {data, s.image, s.channel, s.row, s.column, i(g.c_in_per_group()), i(g.h), i(g.w), i(g.out_h), i(g.out_w),
           i(g.kh), i(g.kw), i(g.stride_h), i(g.stride_w), i(-g.pad_top), i(-g.pad_left), i(g.dil_h), i(g.dil_w),
-          1, 1, four_channels(data, s, g.c_in_per_group())};
+          1, 1, g.c_in_per_group() % 4 == 0, four_channels(data, s, g.c_in_per_group())};
 }
 
 // dy around the pixels of x: grad_input.
@@ -52,7 +52,7 @@ Around<T> output_around_inputs(const Problem& p, const void* dy) {
   const auto i = [](int64_t v) { return static_cast<int>(v); };
   return {data, s.image, s.channel, s.row, s.column, i(g.c_out_per_group()), i(g.out_h), i(g.out_w), i(g.h), i(g.w),
           i(g.kh), i(g.kw), 1, 1, i(g.pad_top), i(g.pad_left), i(-g.dil_h), i(-g.dil_w),
-          i(g.stride_h), i(g.stride_w), four_channels(data, s, g.c_out_per_group())};
+          i(g.stride_h), i(g.stride_w), g.c_out_per_group() % 4 == 0, four_channels(data, s, g.c_out_per_group())};
 }
 
 template <class T>

@@ -48,7 +48,8 @@ struct Around {
   int positions_h, positions_w;                         // of the other one
   int taps_h, taps_w;
   int scale_h, scale_w, offset_h, offset_w, step_h, step_w, divide_h, divide_w;
-  bool vectors;  // four channels of a pixel may be read at once
+  bool fours;    // four k side by side belong to one tap
+  bool vectors;  // and may be read at once
 };
 
 struct Position {
@@ -97,6 +98,14 @@ FASTCONV_DEVICE void take_four(Sum<T> (&values)[4], const T* from) {
   for (int e = 0; e < 4; ++e) values[e] = to_float(four.at[e]);
 }
 
+// Four channels of a pixel.
+template <class T>
+FASTCONV_DEVICE void take_channels(Sum<T> (&values)[4], const Around<T>& x, const T* from) {
+  if (x.vectors) return take_four(values, from);
+  FASTCONV_UNROLL
+  for (int e = 0; e < 4; ++e) values[e] = to_float(from[e * x.per_channel]);
+}
+
 template <class S>
 FASTCONV_DEVICE void put_four(S* to, const S (&values)[4]) {
   Four<S> four;
@@ -132,6 +141,7 @@ struct PixelLoads {
   int base_h, base_w;
   bool inside;
   Tap tap;
+  int64_t pixel;  // where the tap reads, or -1
   Sum<T> values[4];
 
   FASTCONV_MEMBER void start(const Around<T>& x, int group, int64_t first_row, int64_t rows, int64_t first_k) {
@@ -145,6 +155,7 @@ struct PixelLoads {
     base_h = at.i * x.scale_h + x.offset_h;
     base_w = at.j * x.scale_w + x.offset_w;
     tap = tap_at(first_k + k, x.channels, x.taps_w);
+    pixel = offset(x, tap);
   }
 
   FASTCONV_MEMBER int64_t offset(const Around<T>& x, const Tap& at) const {
@@ -155,9 +166,8 @@ struct PixelLoads {
   FASTCONV_MEMBER void fetch(const Around<T>& x) {
     FASTCONV_UNROLL
     for (int e = 0; e < 4; ++e) values[e] = 0;
-    if (x.vectors) {
-      const int64_t from = offset(x, tap);
-      if (from >= 0) take_four(values, image + from + tap.c);
+    if (x.fours) {
+      if (pixel >= 0) take_channels(values, x, image + pixel + tap.c * x.per_channel);
     } else {
       Tap at = tap;
       FASTCONV_UNROLL
@@ -168,6 +178,7 @@ struct PixelLoads {
       }
     }
     advance(tap, Tile::depth, x.channels, x.taps_w);
+    if (tap.c < Tile::depth) pixel = offset(x, tap);  // another tap
   }
 
   FASTCONV_MEMBER void put(Sum<T>* tile) const {
@@ -311,9 +322,9 @@ struct TapLoads {
     if (pixel < pixels) {
       const T* image = x.data + at.image * x.per_image;
       const int base_h = at.i * x.scale_h, base_w = at.j * x.scale_w;
-      if (x.vectors) {
+      if (x.fours) {
         const int64_t from = channel[0] < 0 ? -1 : pixel_offset(x, base_h + tap_h[0], base_w + tap_w[0]);
-        if (from >= 0) take_four(values, image + from + channel[0]);
+        if (from >= 0) take_channels(values, x, image + from + channel[0]);
       } else {
         FASTCONV_UNROLL
         for (int e = 0; e < 4; ++e) {

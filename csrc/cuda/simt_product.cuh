@@ -50,10 +50,13 @@ struct WeightPlace {  // m an output channel, n tap and input channel; OIHW
   int channels, taps;
 };
 
-// The two kinds of product; all that the kernel knows of the operations.
+// The two kinds of product; all that the kernel knows of the operations.  `blocks` of Large tiles share
+// a multiprocessor.  Two leave 128 registers a thread: the first kind then keeps 3 numbers of its loop
+// in local memory, the second kind 6, used 37 times, so that it takes 220 registers for itself instead.
 template <class T>
 struct PictureByWeights {
   using Number = T;
+  static constexpr int blocks = 2;
   Cut cut;
   Around<T> a;
   Weights<T> b;
@@ -65,6 +68,7 @@ struct PictureByWeights {
 template <class T>
 struct PictureByPicture {
   using Number = T;
+  static constexpr int blocks = 1;
   Cut cut;
   Pixels<T> a;
   Around<T> b;
@@ -220,7 +224,7 @@ FASTCONV_DEVICE void store(const Product& p, const S (&sums)[Tile::mine][Tile::m
 }
 
 template <class Tile, class Product>
-FASTCONV_KERNEL(Tile::threads) simt_product(Product p) {
+FASTCONV_KERNEL(Tile::threads, Tile::side == Large::side ? Product::blocks : 2) simt_product(Product p) {
   using S = Sum<typename Product::Number>;
   const Cut& cut = p.cut;
   // Neighbouring blocks share rows of A, which are the larger part of what is read.
