@@ -142,6 +142,41 @@ def test_info_says_why_there_are_no_kernels(
     assert "CUDA kernels:    none: the reason\n" in capsys.readouterr().out
 
 
+def test_info_says_which_card_is_too_old(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, card: Callable[..., None]
+) -> None:
+    card((6, 1), "an old card")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert cli.main(["info"]) == 0
+    expected = (
+        "not on cuda:0: its kernels need compute capability 7.5 or newer, an old card has 6.1"
+    )
+    assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("device", "told"), [("cuda", "no such device"), ("tpu", "cpu or cuda")])
+def test_check_on_a_device_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, device: str, told: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main(["check", "--device", device]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_check_passes_over_backends_that_do_not_know_the_device(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        "fastconv.checking.check_backend", lambda name, *_: asked.append(name) or []
+    )
+    assert cli.main(["check", "--device", "cuda", "--cases", "1"]) == 0
+    assert "naive: runs on cpu\n" in capsys.readouterr().out
+    assert "torch" in asked
+    assert not {"naive", "numba"} & set(asked)
+
+
 def test_info_says_the_precision_where_there_are(
     capsys: pytest.CaptureFixture[str], kernels: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
