@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "csrc"
+FOLDER = ROOT / "build" / "cuda_on_cpu"
 FLAGS = ("-std=c++20", "-O1", "-fPIC", "-w", "-U_FORTIFY_SOURCE", f"-I{SOURCES}")
 ORDERS = (0, 1, 2, 3)  # first to last, last to first, two random ones
 
@@ -30,24 +32,36 @@ class KernelError(Exception):
     """What the emulator found."""
 
 
-@functools.cache
 def library() -> ctypes.CDLL:
     if not sys.platform.startswith("linux"):
         pytest.skip("kernels run on the CPU only on Linux: the emulator's fibres are ucontext's")
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
     if compiler is None:
         pytest.skip("no C++ compiler here to build the CUDA kernels for the CPU with")
+    built = _built(compiler)
+    if isinstance(built, str):
+        pytest.fail(built, pytrace=False)
+    return built
+
+
+@functools.cache
+def _built(compiler: str) -> ctypes.CDLL | str:
+    """The library, or what went wrong: once, not once a test."""
     sources = sorted({*SOURCES.glob("cuda/**/*.cu"), *SOURCES.glob("cuda/**/*.cpp")})
     headers = sorted(
         {*SOURCES.glob("*.h"), *SOURCES.glob("cuda/**/*.h"), *SOURCES.glob("cuda/**/*.cuh")}
     )
     common = b"".join(path.read_bytes() for path in headers) + " ".join((compiler, *FLAGS)).encode()
-    built = ROOT / "build" / "cuda_on_cpu"
-    built.mkdir(parents=True, exist_ok=True)
-    objects = _compile(compiler, sources, common, built)
-    together = built / f"lib{_digest(*(path.name.encode() for path in objects))}.so"
-    if not together.exists():
-        _renamed(together, [compiler, "-shared", *map(str, objects)])
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(2) as compilers:
+        objects = list(compilers.map(lambda source: _compiled(compiler, source, common), sources))
+    wrong = [said for _, said in objects if said]
+    if wrong:
+        return "the CUDA kernels do not compile for the CPU:\n" + "\n".join(wrong)
+    paths = [path for path, _ in objects]
+    together = FOLDER / f"libkernels-{_digest(*(path.name.encode() for path in paths))}.so"
+    if said := _made(together, [compiler, "-shared", *map(str, paths)]):
+        return f"the CUDA kernels do not link for the CPU:\n{said}"
     loaded = ctypes.CDLL(str(together))
     loaded.fastconv_emulator_message.restype = ctypes.c_char_p
     loaded.fastconv_emulator_allocate.restype = ctypes.c_void_p
@@ -56,35 +70,24 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def _compile(compiler: str, sources: list[Path], common: bytes, built: Path) -> list[Path]:
-    """One object a source, two compilers at a time; what did not change is there already."""
-    objects = []
-    running: list[tuple[subprocess.Popen[bytes], Path, Path]] = []
-    for source in sources:
-        target = built / f"{source.stem}-{_digest(source.read_bytes(), common)}.o"
-        objects.append(target)
-        if target.exists():
-            continue
-        part = target.with_suffix(f".{os.getpid()}.part")
-        command = [compiler, *FLAGS, "-x", "c++", "-c", str(source), "-o", str(part)]
-        running.append((subprocess.Popen(command), part, target))
-        if len(running) == 2:
-            _finish(running.pop(0))
-    while running:
-        _finish(running.pop(0))
-    return objects
+def _compiled(compiler: str, source: Path, common: bytes) -> tuple[Path, str]:
+    """The object of a source, made if it is not there already, and the compiler's complaint."""
+    target = FOLDER / f"{source.name}-{_digest(source.read_bytes(), common)}.o"
+    return target, _made(target, [compiler, *FLAGS, "-x", "c++", "-c", str(source)])
 
 
-def _finish(job: tuple[subprocess.Popen[bytes], Path, Path]) -> None:
-    process, part, target = job
-    assert process.wait() == 0, f"{target.stem} does not compile for the CPU"
-    part.replace(target)
-
-
-def _renamed(target: Path, command: list[str]) -> None:
+def _made(target: Path, command: list[str]) -> str:
+    """Runs the command for a file that is not there, in place of what earlier sources gave."""
+    if target.exists():
+        return ""
     part = target.with_suffix(f".{os.getpid()}.part")
-    subprocess.run([*command, "-o", str(part)], check=True)
+    done = subprocess.run([*command, "-o", str(part)], capture_output=True, text=True)
+    if done.returncode:
+        return done.stderr
+    for old in FOLDER.glob(f"{target.stem.rpartition('-')[0]}-*{target.suffix}"):
+        old.unlink(missing_ok=True)
     part.replace(target)
+    return ""
 
 
 def _digest(*parts: bytes) -> str:
