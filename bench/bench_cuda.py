@@ -23,34 +23,29 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cuda_calls
 import torch
-from networks import vgg19_to_conv5_1
-from torch import Tensor, nn
+from cuda_calls import PRECISIONS, Call, gradient_calls, layer_calls, stack_calls
 from torch.nn import functional as F
 
-from fastconv import conv2d, freeze, set_precision
+from fastconv import conv2d, set_precision
 from fastconv.errors import BackendUnavailableError, FastconvError
 from fastconv.registry import place_of, resolve
 from fastconv.shapes import ConvShape, vgg19
 from fastconv.timing import cards
 
 RESULT = Path(__file__).parent / "results" / "cuda.md"
-DEVICE = "cuda"
 ROUNDS = 15
 LAYERS = ((512, 1), (512, 8), (1024, 1), (1024, 8))  # size, batch
 STACKS = (512, 1024)
 ERRORS_AT = 128  # px
 PRODUCT = 8192  # side of the matrices whose product is the ceiling
 COPIED = 1 << 28  # numbers
-ROTATED_BYTES = 256 << 20  # of inputs in turn: several times the cache of an H200
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-
-Call = Callable[[int], object]  # takes the round's number, which picks the input
 
 
 @contextmanager
@@ -90,12 +85,6 @@ def medians(calls: dict[str, Call], rounds: int = ROUNDS) -> dict[str, float]:
     return {label: statistics.median(alive.get(label, [math.inf])) for label in calls}
 
 
-def rotated(make: Callable[[], Tensor]) -> list[Tensor]:
-    first = make()
-    count = max(1, min(16, ROTATED_BYTES // first.nbytes))
-    return [first, *(make() for _ in range(count - 1))]
-
-
 @dataclass
 class Table:
     """Rows of milliseconds by contender; the first contender is ours."""
@@ -129,137 +118,20 @@ def peaks() -> dict[str, float]:
     n = PRODUCT
     for name, dtype in PRECISIONS.items():
         with at_precision(name):
-            a, b = (torch.randn(n, n, device=DEVICE, dtype=dtype) for _ in range(2))
+            a, b = (torch.randn(n, n, device=cuda_calls.DEVICE, dtype=dtype) for _ in range(2))
             once = medians({"product": lambda _, a=a, b=b: a @ b}, 5)["product"]
         found[name] = 2 * n**3 / (once * 1e-3)
-    source = torch.empty(COPIED, device=DEVICE)
+    source = torch.empty(COPIED, device=cuda_calls.DEVICE)
     target = torch.empty_like(source)
     once = medians({"copy": lambda _: target.copy_(source)}, 5)["copy"]
     return found | {"copy": 2 * source.nbytes / (once * 1e-3)}
 
 
-def layer_calls(shape: ConvShape, precision: str) -> dict[str, Call]:
-    """Convolution, bias and ReLU: a frozen stack of one layer beside F.conv2d and F.relu."""
-    dtype, last = PRECISIONS[precision], torch.channels_last
-    conv = nn.Conv2d(shape.c_in, shape.c_out, shape.kernel, padding=shape.padding)
-    conv = conv.to(DEVICE, dtype).requires_grad_(False)
-    frozen = freeze(nn.Sequential(conv, nn.ReLU()), [1], "native")
-    xs = rotated(lambda: torch.randn(shape.input_shape, device=DEVICE, dtype=dtype))
-    xs_last = [x.to(memory_format=last) for x in xs]
-    plain, weight_last = conv.weight, conv.weight.to(memory_format=last)
-
-    def cudnn(inputs: list[Tensor], weight: Tensor) -> Call:
-        def call(number: int) -> Tensor:
-            x = inputs[number % len(inputs)]
-            return F.relu(F.conv2d(x, weight, conv.bias, padding=shape.padding))
-
-        return torch.no_grad()(call)
-
-    ours = torch.no_grad()(lambda number: frozen(xs_last[number % len(xs_last)]))
-    calls = {
-        "fastconv": ours,
-        "cuDNN channels_last": cudnn(xs_last, weight_last),
-        "cuDNN NCHW": cudnn(xs, plain),
-    }
-    if precision == "fp32":
-        calls["fastconv SIMT"] = torch.no_grad()(simt_layer(conv, xs_last))
-    return calls
-
-
-def simt_layer(conv: nn.Conv2d, xs: list[Tensor]) -> Call:
-    """The same by the general kernel: a frozen stack keeps what was chosen at its first call."""
-    frozen = freeze(nn.Sequential(conv, nn.ReLU()), [1], "native")
-    torch.ops.fastconv.cuda_prefer("simt")
-    try:
-        with torch.no_grad():
-            frozen(xs[0])
-    finally:
-        torch.ops.fastconv.cuda_prefer("")
-    return lambda number: frozen(xs[number % len(xs)])
-
-
-def gradient_calls(shape: ConvShape, operation: str, precision: str) -> dict[str, Call]:
-    dtype = PRECISIONS[precision]
-    calls: dict[str, Call] = {}
-    for label, backend, last in (
-        ("fastconv", "native", True),
-        ("cuDNN channels_last", "torch", True),
-        ("cuDNN NCHW", "torch", False),
-    ):
-        layout = torch.channels_last if last else torch.contiguous_format
-        x = torch.randn(shape.input_shape, device=DEVICE, dtype=dtype).to(memory_format=layout)
-        weight = torch.randn(shape.weight_shape, device=DEVICE, dtype=dtype)
-        leaf = x if operation == "grad_input" else weight
-        leaf.requires_grad_()
-        y = conv2d(x, weight, padding=shape.padding, backend=backend)
-        dys = rotated(lambda y=y, layout=layout: torch.randn_like(y).to(memory_format=layout))
-
-        def call(number: int, y=y, leaf=leaf, dys=dys) -> object:
-            return torch.autograd.grad(y, leaf, dys[number % len(dys)], retain_graph=True)
-
-        calls[label] = call
-    return calls
-
-
-TAPS = (1, 6, 11, 20, 29)  # relu1_1 ... relu5_1, as style transfer taps them
-
-
-def stack_calls(size: int, precision: str) -> dict[str, Call]:
-    """Forward to five taps and back to the picture, eager and replayed from a graph."""
-    dtype, last = PRECISIONS[precision], torch.channels_last
-    model = vgg19_to_conv5_1().to(DEVICE, dtype)
-    taps = [tap for tap in TAPS if tap < len(model)]
-    frozen = freeze(model, taps, "native")
-    calls: dict[str, Call] = {}
-    for label, layout, network in (
-        ("fastconv", last, frozen),
-        ("torch channels_last", last, tapped(model, taps)),
-        ("torch NCHW", torch.contiguous_format, tapped(model, taps)),
-    ):
-        x = torch.rand(1, 3, size, size, device=DEVICE, dtype=dtype).to(memory_format=layout)
-        x.requires_grad_()
-        model.to(memory_format=layout)
-
-        def step(_: int, x=x, network=network, model=model, layout=layout) -> object:
-            return torch.autograd.grad(sum(y.square().sum() for y in network(x)), x)
-
-        calls[label] = step
-    calls["fastconv, graph"] = as_graph(calls["fastconv"])
-    calls["torch channels_last, graph"] = as_graph(calls["torch channels_last"])
-    return calls
-
-
-def tapped(model: nn.Sequential, taps: list[int]) -> Callable[[Tensor], list[Tensor]]:
-    def network(x: Tensor) -> list[Tensor]:
-        found = []
-        for index, layer in enumerate(model):
-            x = layer(x)
-            if index in taps:
-                found.append(x)
-        return found
-
-    return network
-
-
-def as_graph(step: Call) -> Call:
-    """The same work captured once and replayed."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step(0)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step(0)
-    return lambda _: graph.replay()
-
-
 def error_rows() -> Iterator[tuple[str, str, dict[str, float]]]:
     """Relative L2 errors of forward, ours and cuDNN's, by layer and precision."""
     for shape in vgg19(ERRORS_AT):
-        x = torch.randn(shape.input_shape, dtype=torch.float64, device=DEVICE)
-        weight = torch.randn(shape.weight_shape, dtype=torch.float64, device=DEVICE)
+        x = torch.randn(shape.input_shape, dtype=torch.float64, device=cuda_calls.DEVICE)
+        weight = torch.randn(shape.weight_shape, dtype=torch.float64, device=cuda_calls.DEVICE)
         for precision, dtype in PRECISIONS.items():
             small, filters = x.to(dtype), weight.to(dtype)
             exact = F.conv2d(small.double(), filters.double(), padding=shape.padding)
@@ -375,7 +247,7 @@ def write(path: Path, text: str) -> None:
 def check_card() -> None:
     if not torch.cuda.is_available():
         raise BackendUnavailableError("no CUDA card in reach of torch; this benchmark needs one")
-    resolve("native", place_of(torch.empty(0, device=DEVICE)), torch.float32)
+    resolve("native", place_of(torch.empty(0, device=cuda_calls.DEVICE)), torch.float32)
 
 
 def main(arguments: list[str] | None = None) -> int:

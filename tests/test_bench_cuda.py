@@ -53,7 +53,7 @@ def on_cpu(bench, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
         "as_graph": lambda step: step,
     }
     for name, value in small.items():
-        monkeypatch.setattr(bench, name, value)
+        monkeypatch.setattr(bench if hasattr(bench, name) else bench.cuda_calls, name, value)
     return bench
 
 

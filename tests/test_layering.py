@@ -34,6 +34,7 @@ FASTCONV_ROWS = (
         "fastconv.filters",
         "fastconv.frozen",
         "fastconv.frozen_cuda",
+        "fastconv.frozen_cuda_plan",
         "fastconv.frozen_run",
         "fastconv.frozen_stage",
         "fastconv.modules",

@@ -15,8 +15,8 @@ from cuda_on_cpu import library, run
 from cuda_table import OPERATIONS, TYPES, Card, Operands, bytes_for, choice, problem_of
 from torch import Tensor, nn
 
-from fastconv import Conv2d, frozen_cuda, set_precision
-from fastconv.errors import ArgumentError, DtypeError
+from fastconv import Conv2d, frozen_cuda_plan, set_precision
+from fastconv.errors import ArgumentError, DtypeError, OutOfMemoryError
 from fastconv.frozen import Frozen, freeze
 from fastconv.geometry import ConvGeometry
 
@@ -124,7 +124,7 @@ def card(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Emu
     """Frozen stacks take the CPU for a card of that compute capability."""
     library()
     emulated = Emulated(request.param)
-    monkeypatch.setattr(frozen_cuda, "ops", emulated)
+    monkeypatch.setattr(frozen_cuda_plan, "ops", emulated)
     monkeypatch.setattr(Frozen, "_fuses_on", lambda *_: "cuda")
     monkeypatch.setattr(Frozen, "_device", lambda _: "cuda")
     return emulated
@@ -327,6 +327,29 @@ def test_memory_and_description_are_known_beforehand(card: Emulated) -> None:
     assert "Conv2d 3x3 24 -> 8" in last
 
 
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("fastconv: allocation failed")],
+    ids=["torch's", "ours"],
+)
+def test_memory_that_runs_out_is_told_both_ways(
+    card: Emulated, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen, x = freeze(network(), [10], "native"), torch.rand(1, 3, 18, 23, requires_grad=True)
+    (y,) = frozen(x)
+
+    def full(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(card, "cuda_conv", full, raising=False)
+        with pytest.raises(OutOfMemoryError, match=r"pictures of shape \(1, 3, 18, 23\)"):
+            frozen(x)
+        with pytest.raises(OutOfMemoryError, match="not enough memory on the card"):
+            y.sum().backward()
+    assert frozen(x)[0].shape == y.shape
+
+
 def test_mistakes_are_told(card: Emulated) -> None:
     frozen = freeze(network(), [10], "native")
     with pytest.raises(ArgumentError, match="layer 0 expects 3 channels, got 4"):
@@ -337,4 +360,4 @@ def test_mistakes_are_told(card: Emulated) -> None:
         frozen(torch.rand(1, 3, 2, 6))
     with pytest.raises(ArgumentError, match="device of layer 0's weight, 'cpu', got 'meta'"):
         frozen(torch.rand(1, 3, 18, 23, device="meta"))
-    assert set(OPERATIONS) > set(frozen_cuda.DIRECTIONS)
+    assert set(OPERATIONS) > set(frozen_cuda_plan.DIRECTIONS)
