@@ -159,3 +159,23 @@ def test_plain_pictures_are_transposed_where_that_gives_them_tensor_cores() -> N
     assert not worth((1, 64, 32, 32), (64, 64, 3, 3), capability=75)
     assert not worth((1, 64, 32, 32), (64, 64, 1, 1))
     assert not worth((1, 3, 32, 32), (64, 3, 3, 3))
+
+
+@pytest.mark.parametrize("operation", ["forward", "grad_input", "grad_weight"])
+def test_float32_is_float32_accurate_over_long_sums(operation: str) -> None:
+    # The longest sums of VGG19: 512 channels of 3x3; over the pixels, 512 x 512 of them, cut short.
+    case = Case("", (1, 512, 5, 5), (8, 512, 3, 3), 1, 1, layout="channels_last")
+    if operation == "grad_input":
+        case = replace(case, input=(1, 8, 5, 5), weight=(512, 8, 3, 3))
+    if operation == "grad_weight":
+        case = replace(case, input=(1, 2, 160, 160), weight=(3, 2, 3, 3))
+    x, w, dy = (
+        tensor.double() for tensor in (case.tensors().x, case.tensors().w, case.tensors().dy)
+    )
+    a, b, exact = {
+        "forward": lambda: (x, w, F.conv2d(x, w, padding=1)),
+        "grad_input": lambda: (dy, w, F.conv_transpose2d(dy, w, padding=1)),
+        "grad_weight": lambda: (dy, x, torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1)),
+    }[operation]()
+    got = convolve(operation, a.float(), b.float(), case.geometry, True, general)
+    assert float((got.double() - exact).norm() / exact.norm()) < 2e-6
