@@ -20,6 +20,7 @@
 #include "cpu/kernels.h"
 #include "cpu/pages.h"
 #include "cpu/winograd.h"
+#include "results.h"
 #include "tensors.h"
 
 namespace fastconv {
@@ -39,6 +40,7 @@ DType dtype_of(const Tensor& tensor) {
 }
 
 Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) try {
+  if (std::optional<Tensor> kept = kept_result(sizes, like.scalar_type(), channels_last)) return *kept;
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
   const Tensor t = torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
   prefer_large_pages(t.data_ptr(), t.numel() * (like.scalar_type() == ScalarType::Double ? 8 : 4));
@@ -157,6 +159,9 @@ std::string isas() {
   return names;
 }
 
+int64_t kept(bool release) { return kept_bytes(release); }
+bool keeps() { return keeps_results(); }
+
 std::string isa() { return kernels().name; }
 
 }  // namespace
@@ -174,6 +179,8 @@ STABLE_TORCH_LIBRARY(fastconv, m) {
         "str algo='auto') -> str");
   m.def("isas() -> str");
   m.def("isa() -> str");
+  m.def("kept_bytes(bool release) -> int");
+  m.def("keeps_results() -> bool");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
@@ -188,6 +195,8 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
   m.impl("explain", TORCH_BOX(&explain));
   m.impl("isas", TORCH_BOX(&isas));
   m.impl("isa", TORCH_BOX(&isa));
+  m.impl("kept_bytes", TORCH_BOX(&kept));
+  m.impl("keeps_results", TORCH_BOX(&keeps));
 }
 
 }  // namespace fastconv

@@ -103,6 +103,8 @@ def _info(options: argparse.Namespace) -> int:
         facts["CUDA kernels"] = _kernels(native)
         sets = ", ".join(native.instruction_sets())
         facts["instruction set"] = f"{native.instruction_set()} (this machine has {sets})"
+        kept = "kept (FASTCONV_KEEP_MB=0: not)" if native.keeps_results() else "torch's own"
+        facts["results' memory"] = kept
     if table["numba"].available:
         numba: Any = load("numba")
         facts["numba"] = f"kernels ready after {numba.warm_up():.1f} s (compiled once, then cached)"

@@ -56,7 +56,9 @@ def conv2d(
     """
     _check_tensors(input, weight, bias)
     input, weight, bias = _autocast(input, weight, bias)
-    _check_alike(input, weight, bias)
+    _check_alike("weight", weight, input)
+    if bias is not None:
+        _check_alike("bias", bias, input)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     g = geometry_of(x.shape, weight.shape, stride, padding, dilation, groups)
     chosen, compute = resolve(backend or current_backend(), place_of(x), x.dtype)
@@ -82,9 +84,10 @@ def _with_algorithm(backend: Backend, algo: str | None) -> Backend:
 
 
 def _check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    for name, value in (("input", input), ("weight", weight), ("bias", bias)):
-        if not isinstance(value, Tensor) and not (name == "bias" and value is None):
-            raise DtypeError(f"conv2d: {name} expects a torch.Tensor, got {type(value).__name__}")
+    _check_type("input", input)
+    _check_type("weight", weight)
+    if bias is not None:
+        _check_type("bias", bias)
     if input.dim() not in (3, 4):
         raise ArgumentError(
             "conv2d: input expects 4 dimensions (N, C_in, H, W) or 3 unbatched, "
@@ -97,18 +100,18 @@ def _check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         )
 
 
-def _check_alike(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    for name, value in (("weight", weight), ("bias", bias)):
-        if value is None:
-            continue
-        if value.dtype != input.dtype:
-            raise DtypeError(
-                f"conv2d: {name} expects input's dtype {input.dtype}, got {value.dtype}"
-            )
-        if value.device != input.device:
-            raise ArgumentError(
-                f"conv2d: {name} expects input's device '{input.device}', got '{value.device}'"
-            )
+def _check_type(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise DtypeError(f"conv2d: {name} expects a torch.Tensor, got {type(value).__name__}")
+
+
+def _check_alike(name: str, value: Tensor, input: Tensor) -> None:
+    if value.dtype != input.dtype:
+        raise DtypeError(f"conv2d: {name} expects input's dtype {input.dtype}, got {value.dtype}")
+    if value.device != input.device:
+        raise ArgumentError(
+            f"conv2d: {name} expects input's device '{input.device}', got '{value.device}'"
+        )
 
 
 def _autocast(

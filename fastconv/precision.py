@@ -20,7 +20,8 @@ from .errors import ArgumentError, did_you_mean
 CHOICES = ("fp32", "tf32", "bf16")
 ENVIRONMENT_VARIABLE = "FASTCONV_PRECISION"
 
-_in_force: str | None = None  # None: ask the environment
+_in_force: str | None = None  # set by set_precision
+_from_environment = os.environ.get(ENVIRONMENT_VARIABLE) or "fp32"  # read once: 0.4 us a time
 
 
 def checked(name: str) -> str:
@@ -33,9 +34,7 @@ def checked(name: str) -> str:
 
 def current_precision() -> str:
     """The name in force: set_precision's, FASTCONV_PRECISION's, or 'fp32'."""
-    if _in_force is not None:
-        return _in_force
-    return checked(os.environ.get(ENVIRONMENT_VARIABLE) or "fp32")
+    return checked(_in_force or _from_environment)
 
 
 class set_precision:

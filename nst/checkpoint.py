@@ -12,7 +12,7 @@ import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -64,10 +64,20 @@ def save(path: Path, run: Run, sources: dict[str, Any]) -> None:
         "state": run.state(),
     }
     try:
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
-    except RuntimeError as error:  # torch reports a full disk as one
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            _save(content, file)
+    except RuntimeError as error:
         raise OutputError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from None
+
+
+def _save(content: dict[str, Any], file: BinaryIO) -> None:
+    """torch.save, telling of a full disk as everything else does: torch hides that reason."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _plain_picture(picture: Picture) -> dict[str, Any]:
@@ -123,5 +133,8 @@ def restore(checkpoint: Checkpoint, run: Run) -> Run:
             f"the checkpoint was made with other weights of network {checkpoint.network}; "
             "give the same --weights, or start anew"
         )
-    run.load_state(checkpoint.state)
+    try:
+        run.load_state(checkpoint.state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the checkpoint is damaged: {error!r}; start anew") from None
     return run

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _dispatch(words)
     except KeyboardInterrupt:
         print("nst: interrupted", file=sys.stderr)
         return 130
@@ -40,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         return _failed(error)
+
+
+def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning as one line, without the place in the code that Python would add."""
+    print(f"nst: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -137,11 +146,12 @@ def _tell(result: Any, show: bool) -> int:
     config = result.config
     height, width = result.rgb.shape[-2:]
     print(f"network {result.network}")
+    print(f"computed by {result.computed}")
     written = [config.output, config.csv, config.plot, result.frames, config.animate]
     print(f"wrote {', '.join(str(path) for path in written if path is not None)}")
     print(f"{width}x{height}, {len(result.losses)} iterations, {result.seconds:.1f} s")
     if show:
-        result.image.show()
+        _show(result.image)
     if result.interrupted:
         print(
             f"nst: interrupted; go on with: nst stylize --resume {result.checkpoint}",
@@ -149,6 +159,19 @@ def _tell(result: Any, show: bool) -> int:
         )
         return 130
     return 0
+
+
+def _show(image: Any) -> None:
+    """Open the system's viewer; where there is none, say so: the run itself has gone well."""
+    from PIL import ImageShow
+
+    headless = sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    if headless:
+        print("nst: --show: there is no display here", file=sys.stderr)
+    elif not ImageShow.show(image, title="nst"):
+        print("nst: --show: no viewer found; install xdg-utils, for one", file=sys.stderr)
 
 
 def _failed(error: Exception) -> int:

@@ -59,15 +59,43 @@ class Compare:
     labels: Annotated[tuple[str, ...], arg(metavar="TEXT ...")] = ()
     """What stands under them; the files' names if not given."""
 
-    def run(self, observer: Observer) -> Lines:
-        from .outputs import compare_sheet
+    columns: Annotated[int, arg(aliases=["-c"], metavar="N")] = 0
+    """Pictures in a row; rows of equal length, four at most, if not given."""
+    difference: Annotated[bool, arg(aliases=["-d"])] = False
+    """Tell how far each is from the first, and show the differences, amplified, as well."""
 
+    def run(self, observer: Observer) -> Lines:
+        from .outputs import check_writable, compare_sheet
+
+        check_writable(self.output)
         if self.labels and len(self.labels) != len(self.pictures):
             raise ConfigError(
                 f"labels expects one text per picture, {len(self.pictures)}, got {len(self.labels)}"
             )
+        if self.columns < 0:
+            raise ConfigError(f"columns expects at least 1, got {self.columns}")
         labels = self.labels or tuple(path.stem for path in self.pictures)
-        return [f"wrote {compare_sheet(list(zip(self.pictures, labels)), self.output)}"]
+        sheet: list[tuple[Any, str]] = list(zip(self.pictures, labels))
+        lines = self._apart(sheet) if self.difference else []
+        path = compare_sheet(sheet, self.output, per_row=self.columns or None)
+        return [*lines, f"wrote {path}"]
+
+    def _apart(self, sheet: list[tuple[Any, str]]) -> Lines:
+        """The differences in words; their pictures go to the end of the sheet."""
+        from .outputs import amplified, differences
+
+        if len(sheet) < 2:
+            raise ConfigError(f"difference expects two pictures or more, got {len(sheet)}")
+        found = differences(sheet[0][0], [picture for picture, _ in sheet[1:]])
+        pictures, factor = amplified(found)
+        labels = [label for _, label in sheet]
+        sheet += [
+            (picture, f"{label} (x {factor:.3g})") for picture, label in zip(pictures, labels[1:])
+        ]
+        return [
+            f"{label} from {labels[0]}: {difference.words}"
+            for label, difference in zip(labels[1:], found)
+        ]
 
 
 @dataclass(frozen=True)

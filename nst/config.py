@@ -10,6 +10,7 @@ The sections exist for the help page: to everything else, StyleConfig is one fla
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -72,7 +73,7 @@ class NetworkOptions:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it is computed; auto takes a GPU if there is one."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Precision of the network; statistics and losses are never below float32."""
+    """Of the network; losses are never below float32.  bfloat16 takes the torch backend."""
     max_memory: Annotated[str, arg(metavar="4G")] = ""
     """Refuse a run whose estimated memory is more than this (for example 900M or 4G)."""
 
@@ -126,7 +127,7 @@ class OutputOptions:
     quality: int = 95
     """Quality of JPEG and WebP, 1 to 100."""
     bits: Literal[8, 16] = 8
-    """Bits per channel; 16 is for TIFF."""
+    """Bits per channel; 16 is for PNG and TIFF."""
     save_every: Annotated[int, arg(metavar="N")] = 0
     """Save a frame every N iterations, into a folder beside the result."""
     plot: Annotated[Path | None, arg(metavar="PATH")] = None
@@ -224,14 +225,13 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
 
     def _tidy(self) -> None:
         for name in ("content_layers", "style_layers"):
-            self._set(name, _split(getattr(self, name)))
+            self._set(name, tuple(_word(name, layer) for layer in _split(getattr(self, name))))
         for name in ("style_weights", "style_layer_weights"):
             self._set(name, tuple(_number(name, w) for w in _split(getattr(self, name))))
         counts = self.iterations
         self._set("iterations", tuple(_count("iterations", n) for n in _split(counts)))
         for name in ("weights", "mask", "output", "plot", "csv", "animate", "checkpoint"):
-            value = getattr(self, name)
-            self._set(name, None if value in (None, "") else Path(value))
+            self._set(name, _path(name, getattr(self, name)))
         self._set("init", str(self.init))
 
     def _set(self, name: str, value: object) -> None:
@@ -250,6 +250,10 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
             for one in value if isinstance(value, tuple) else (value,):
                 if one is not None:
                     _check_range(name, one, low, high)
+        for name in WHOLE:
+            self._set(name, _count(name, getattr(self, name)))
+        if not isinstance(self.normalize, bool):
+            raise ConfigError(f"normalize expects true or false, got {self.normalize!r}")
         if not self.iterations:
             raise ConfigError("iterations expects one number, or one per scale, got none")
         for name in ("style_weights", "style_layer_weights"):
@@ -286,9 +290,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "checkpoint_minutes": (0.0, math.inf),
     "seed": (0, 2**63 - 1),
 }
+WHOLE = ("scales", "history", "quality", "save_every", "seed")
 OPTION_NAMES = tuple(field.name for field in fields(StyleConfig))
 # What may differ between a run and its resumption: it does not touch the picture.
 OUTPUT_NAMES = frozenset(field.name for field in fields(OutputOptions))
+OUTPUT_PATHS = frozenset({"output", "plot", "csv", "animate", "checkpoint"})
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
@@ -302,6 +308,7 @@ def _check_range(name: str, value: Any, low: float, high: float) -> None:
         raise ConfigError(f"{name} expects a number, got {value!r}")
     if not low <= value <= high or value == math.inf:  # NaN fails the comparison as well
         upto = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        upto = "a finite number" if value == math.inf else upto
         raise ConfigError(f"{name} expects {upto}, got {value:g}")
 
 
@@ -322,10 +329,26 @@ def _number(name: str, value: Any) -> float:
 
 
 def _count(name: str, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value  # through a float it would lose digits beyond 2^53
     number = _number(name, value)
     if number != int(number if math.isfinite(number) else 0):
         raise ConfigError(f"{name} expects whole numbers, got {value!r}")
     return int(number)
+
+
+def _word(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} expects layer names such as relu4_2, got {value!r}")
+    return value
+
+
+def _path(name: str, value: Any) -> Path | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name} expects a path, got {value!r}")
+    return Path(value)
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ def demo(out: Path, size: str, iterations: int, backend: str, observer: Observer
     side = parse_size(size)
     content = _keep(out / "content.png", scene(side, seed=0))
     styles = {"swirls": swirls(side, seed=0), "mosaic": mosaic(side, seed=0)}
-    sheet: list[tuple[Path, str]] = [(content, "content")]
+    sheet: list[tuple[Path, str]] = []
     lines: list[str] = []
     for name, drawn in styles.items():
         style = _keep(out / f"{name}.png", drawn)
@@ -34,9 +34,10 @@ def demo(out: Path, size: str, iterations: int, backend: str, observer: Observer
             csv=out / "losses.csv" if first else None,
             animate=out / "progress.gif" if first else None,
         )
-        sheet += [(style, name), (out / f"result-{name}.png", f"content as {name}")]
+        sheet += [(content, "content"), (style, name)]
+        sheet += [(out / f"result-{name}.png", f"content as {name}")]
         lines.append(f"{name}: {len(result.losses)} iterations, {result.seconds:.1f} s")
-    compare_sheet(sheet, out / "comparison.png")
+    compare_sheet(sheet, out / "comparison.png", per_row=3)  # a line for each style
     lines.append(f"result      {out / 'result-swirls.png'}, {out / 'result-mosaic.png'}")
     lines.append(f"side by side  {out / 'comparison.png'}")
     lines.append(f"losses      {out / 'losses.png'}, {out / 'losses.csv'}")

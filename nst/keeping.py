@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import checkpoint as checkpoints
 from .config import StyleConfig
-from .errors import ConfigError
-from .outputs import ANIMATORS, FrameWriter, animate, check_writable
+from .errors import ConfigError, OutputError
+from .outputs import FrameWriter, animate, animator_for, check_writable
 from .outputs.atomic import check_folder
 from .progress import Observer
 
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 ANIMATION_FRAMES = 60  # about; 5 seconds at 12 frames per second
 
 
-def check_outputs(config: StyleConfig) -> None:
+def check_outputs(config: StyleConfig, hw: tuple[int, int] = (1, 1)) -> None:
     """Find out before the work, not after it, that a file cannot be written."""
     if config.output is not None:
-        check_writable(config.output)
+        check_writable(config.output, config.bits, hw)
     if config.save_every and config.output is None:
         raise ConfigError("save_every puts its frames beside the result: give output as well")
     if config.animate is not None:
-        if config.animate.suffix.lower() not in ANIMATORS:
-            raise ConfigError(
-                f"animate expects one of {', '.join(ANIMATORS)}, got '{config.animate.suffix}'"
-            )
-        check_folder(config.animate)
-    for path in (config.plot, config.csv, checkpoint_path(config)):
+        animator_for(config.animate, config.fps)
+    if config.plot is not None:
+        from .plots import check_plot
+
+        check_plot(config.plot)
+    for path in (config.animate, config.plot, config.csv, checkpoint_path(config)):
         if path is not None:
             check_folder(path)
 
@@ -87,9 +88,14 @@ class CheckpointKeeper(Observer):
         self.minutes, self.last = run.config.checkpoint_minutes, time.monotonic()
 
     def step(self, step: Step) -> None:
-        if time.monotonic() - self.last >= 60 * self.minutes:
+        if time.monotonic() - self.last < 60 * self.minutes:
+            return
+        try:
             checkpoints.save(self.path, step.run, self.sources)
-            self.last = time.monotonic()
+        except OutputError as error:  # a run of hours does not end for want of a precaution
+            step.run.note(f"no checkpoint: {error}")
+            self.minutes = math.inf
+        self.last = time.monotonic()
 
     def finish(self, run: Run, unfinished: bool) -> Path | None:
         """Keep what is unfinished; of a finished run nothing stays."""

@@ -44,8 +44,9 @@ class Features:
     """What computes the convolutions."""
 
     def run(self, observer: Observer) -> Lines:
-        from .looking_figures import save_figure
+        from .looking_figures import check_figure_path, save_figure
 
+        check_figure_path(self.output)
         needs_picture = self.what in ("maps", "gram")
         if needs_picture != bool(self.pictures):
             wanted = "one picture or more" if needs_picture else "no picture"
@@ -71,7 +72,6 @@ class Features:
         from . import looking_figures as figures
         from .looking import favourites, open_eyes
 
-        figures.check_figure_path(self.output)
         if self.what == "channels" and self.layer == ALL:
             raise ConfigError("--what channels expects one layer, got all")
         layers = () if self.layer == ALL or self.what == "filters" else (self.layer,)

@@ -15,7 +15,7 @@ from fastconv.figures import png as png  # for notebooks
 
 from .errors import OutputError, PictureError
 from .looking import Eyes, Reconstruction, first_filters, strongest
-from .outputs.atomic import atomic_path
+from .outputs.atomic import atomic_path, check_folder
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
@@ -27,11 +27,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 def check_figure_path(path: str | os.PathLike[str]) -> Path:
-    """`path`, if its suffix names a format of figures: asked before the computing begins."""
+    """`path`, if a figure can be written to it: asked before the computing begins."""
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         got = f"'{target.suffix}'" if target.suffix else "no suffix"
         raise OutputError(f"{target}: expected one of {', '.join(SUFFIXES)}, got {got}")
+    check_folder(target)
     return target
 
 

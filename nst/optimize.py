@@ -144,7 +144,13 @@ class LBFGS(Optimizer):
 
     Its curvature pairs hold only if x is where the optimiser left it, so x is never clamped;
     the range penalty keeps it near [0, 1], and only the picture handed out is clamped.
+
+    A step is shortened to LONGEST on average over the values: the first pair of curvature comes
+    from a hair's breadth and can be little but rounding, and the step after it then leads far
+    out of the range of colours, at any step size and every time the memory is started anew.
     """
+
+    LONGEST = 0.05
 
     def _inner(self) -> torch.optim.Optimizer:
         return torch.optim.LBFGS(
@@ -162,6 +168,15 @@ class LBFGS(Optimizer):
         if torch.equal(self.x.detach(), self.good):  # no descent direction: start its memory anew
             self.inner = self._inner()
             super()._move()
+        self._shorten()
+
+    def _shorten(self) -> None:
+        moved = self.x.detach() - self.good
+        factor = self.LONGEST / max(float(moved.abs().mean()), self.LONGEST)
+        if factor < 1:
+            with torch.no_grad():
+                self.x.copy_(self.good + factor * moved)
+            self.inner.state[self.x]["t"] *= factor  # the pair that follows is t d and y
 
 
 class Adam(Optimizer):

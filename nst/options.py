@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from .config import OUTPUT_NAMES, PRESETS, SECTIONS, Preset, StyleConfig, read_toml
+from .config import OUTPUT_PATHS, PRESETS, SECTIONS, Preset, StyleConfig, read_toml
 from .errors import CheckpointError, ConfigError
 
 Parse = Callable[..., Any]
@@ -126,23 +126,27 @@ def _base(words: list[str]) -> tuple[StyleConfig, Any, tuple[Any, ...]]:
         content, styles, options = _of_picture(Path(seen["from"]))
     if seen["config"]:
         options |= read_toml(seen["config"])
-    preset = seen["preset"] or options.pop("preset", "quality")
-    options.pop("preset", None)
-    if preset not in PRESETS:
-        preset = "quality"  # tyro will name the choices
+    preset = options.pop("preset", "quality")
+    if seen["preset"] in PRESETS:  # if it is another word, tyro will name the choices
+        preset = seen["preset"]
     return StyleConfig.of(preset, **options), content, styles
 
 
 def _of_picture(path: Path) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Pictures and options of the run that made a picture, except where it wrote its files."""
+    """Pictures and options of the run that made a picture, except where it wrote its files.
+
+    Where `auto` chose the network, the choice is repeated, not the choosing.
+    """
     from .outputs import read_settings
 
     settings = read_settings(path)
     try:
         kept = settings["config"]
-        options = {name: kept[name] for name in kept if name not in OUTPUT_NAMES}
+        options = {name: kept[name] for name in kept if name not in OUTPUT_PATHS}
+        if options["network"] == "auto" and not options["weights"]:
+            options["network"] = settings["network"].split(":")[0]
         return settings["content"], tuple(settings["styles"]), options
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} holds no settings of a run: {error} is missing") from None
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from . import checkpoint as checkpoints
 from .config import OUTPUT_NAMES, StyleConfig
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, OutputError
 from .keeping import CheckpointKeeper, FrameKeeper, check_outputs, write_outputs
 from .outputs import save_picture
 from .outputs.writers import to_pixels
@@ -37,6 +38,7 @@ class Result:
     losses: list[dict[str, float]]  # one row per iteration
     config: StyleConfig
     network: str  # its name, and where its weights come from
+    computed: str  # by which backend, where, and in which precision
     seconds: float  # of computing
     notes: list[str]  # what the run had to say
     settings: dict[str, Any]  # all that is kept in a file's metadata
@@ -83,15 +85,16 @@ def stylize(
     if run.config.checkpoint or run.config.output:
         keepers.append(CheckpointKeeper(run, sources))
     watching = Observers(*keepers)
-    interrupted = False
     try:
         with _finishing_steps() as stop:
             for step in run.steps():
                 watching.step(step)
                 if stop.is_set() or (callback is not None and callback(step) is False):
-                    interrupted = stop.is_set()
                     break
-        return _finish(run, sources, keepers, interrupted)
+        return _finish(run, sources, keepers, interrupted=stop.is_set() and not run.finished)
+    except OutputError as error:  # such as a frame that found the disk full
+        _rescue(error, run, sources, keepers)
+        raise
     finally:
         watching.close()
 
@@ -139,6 +142,7 @@ def _begin(
     styles = list(style) if isinstance(style, list | tuple) else [style]
     sources = {"content": _name(content), "styles": [_name(one) for one in styles]}
     inputs = load_inputs(config, content, styles)
+    check_outputs(config, inputs.content.hw)
     check_memory(config, inputs, expected_network(config))
     return Run.prepare(config, inputs, observer), sources
 
@@ -166,29 +170,56 @@ def _name(source: Any) -> str:
     return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"
 
 
-def _finish(
+def _result(
     run: Run, sources: dict[str, Any], keepers: Sequence[Observer], interrupted: bool
 ) -> Result:
     frames = next((k for k in keepers if isinstance(k, FrameKeeper)), None)
-    result = Result(
+    return Result(
         rgb=run.final_picture(),
         alpha=run.inputs.content.alpha,
         losses=run.history,
         config=run.config,
         network=f"{run.network.name}: {run.source}",
+        computed=run.computed,
         seconds=run.seconds,
         notes=run.notes,
         settings=_settings(run, sources),
         interrupted=interrupted,
         frames=frames.folder if frames else None,
     )
+
+
+def _finish(
+    run: Run, sources: dict[str, Any], keepers: Sequence[Observer], interrupted: bool
+) -> Result:
+    result = _result(run, sources, keepers, interrupted)
     write_outputs(result)  # the picture first: whatever else may fail, it is there
     kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
     if kept is not None:
         result = replace(result, checkpoint=kept.finish(run, unfinished=interrupted))
-    if frames is not None:
+    for frames in (k for k in keepers if isinstance(k, FrameKeeper)):
         frames.animate()
     return result
+
+
+def _rescue(
+    error: OutputError, run: Run, sources: dict[str, Any], keepers: Sequence[Observer]
+) -> None:
+    """A file could not be written: keep the run, and the picture if it is not there yet.
+
+    Where the checkpoint finds no room in its own place, it goes to the system's temporary folder.
+    """
+    kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
+    if kept is None or not run.history:
+        return
+    for path in (kept.path, Path(tempfile.gettempdir()) / f"nst-{kept.path.name}"):
+        with suppress(OutputError):
+            checkpoints.save(path, run, sources)
+            error.args = (f"{error}; nothing is lost, go on with: nst stylize --resume {path}",)
+            break
+    with suppress(OutputError):
+        if run.config.output is not None:
+            _result(run, sources, keepers, interrupted=True).save(run.config.output)
 
 
 def _settings(run: Run, sources: dict[str, Any]) -> dict[str, Any]:
@@ -198,6 +229,7 @@ def _settings(run: Run, sources: dict[str, Any]) -> dict[str, Any]:
         "nst": __version__,
         **sources,
         "network": f"{run.network.name}: {run.source}",
+        "computed": run.computed,
         "config": run.config.plain(),
         "iterations": len(run.history),
         "seconds": round(run.seconds, 2),

@@ -6,7 +6,7 @@ from .config import StyleConfig, parse_memory
 from .errors import ConfigError
 from .networks import cut_stack, shortest_side
 from .pyramid import Level, levels
-from .run import Inputs, choose_device, choose_layers
+from .run import Inputs, choose_backend, choose_device, choose_layers
 from .survey import estimated_bytes, largest_size
 from .weights import from_file, on_disk
 
@@ -64,7 +64,8 @@ def plan_in_words(config: StyleConfig, inputs: Inputs, network: str) -> list[str
         f"network   {network}{alone if network == 'builtin' else ''}",
         f"content layers  {', '.join(layers.content)}",
         "style layers    " + ", ".join(f"{n} {w:.3f}" for n, w in layers.weights.items()),
-        f"computed  by {config.backend} on {choose_device(config.device)}, {config.precision}",
+        f"computed  by {choose_backend(config)} on {choose_device(config.device)}, "
+        f"{config.precision}",
         f"optimizer {config.optimizer}, {sum(level.iterations for level in plan)} iterations:",
     ]
     lines += [f"  {level.width}x{level.height}  {level.iterations}" for level in plan]

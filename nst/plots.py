@@ -14,6 +14,7 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,6 +209,15 @@ def gram_picture(gram: torch.Tensor, path: str | os.PathLike[str], title: str = 
 # ---------------------------------------------------------------- figures
 
 
+def check_plot(path: Path) -> None:
+    """OutputError if a figure cannot be written to `path`, or not here."""
+    if path.suffix.lower() not in SUFFIXES:
+        got = f"'{path.suffix}'" if path.suffix else "no suffix"
+        raise OutputError(f"{path}: expected one of {', '.join(SUFFIXES)}, got {got}")
+    if find_spec("matplotlib") is None:
+        raise OutputError(f"{path}: plots need the extra `plot`: pip install 'fastconv-nst[plot]'")
+
+
 class _figure:  # used like a function, in a with statement
     """A figure that is written to `path`, whole or not at all, when the block ends well."""
 
@@ -218,19 +228,13 @@ class _figure:  # used like a function, in a with statement
         layout: Literal["constrained"] | None = "constrained",
     ) -> None:
         self.path, self.inches, self.layout = Path(path), inches, layout
-        if self.path.suffix.lower() not in SUFFIXES:
-            got = f"'{self.path.suffix}'" if self.path.suffix else "no suffix"
-            raise OutputError(f"{self.path}: expected one of {', '.join(SUFFIXES)}, got {got}")
+        check_plot(self.path)
 
     def __enter__(self) -> Any:
-        try:
-            import matplotlib
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise OutputError(
-                f"{self.path}: plots need the extra `plot`: pip install 'fastconv-nst[plot]'"
-            ) from error
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
         self._settings = matplotlib.rc_context(_STYLE)
         self._settings.__enter__()
         self._drawing = Figure(figsize=self.inches, layout=self.layout)

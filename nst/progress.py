@@ -125,7 +125,7 @@ class Bar(Observer):
                 total=step.iterations,
                 initial=step.iteration - 1,
                 file=self.stream,
-                bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix}",
+                bar_format="{desc} {bar} {n_fmt}/{total_fmt}{postfix}",
             )
         pace = self.clock.pace(step)
         self.bar.set_description_str(

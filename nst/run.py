@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastconv.errors import BackendUnavailableError, DtypeError
+from fastconv.registry import CHOICES, current_backend, resolve
+
 from . import weights as weights_module
 from .colour import keep_luminance_only, match_colour
 from .config import PRESETS, StyleConfig
@@ -33,6 +36,7 @@ from .optimize import OPTIMIZERS, Optimizer
 from .progress import Observer
 from .pyramid import Level, levels
 
+# The picture's own type.  Under bfloat16 only the network is narrower, by autocast.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
 
@@ -105,6 +109,31 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def choose_backend(config: StyleConfig) -> str:
+    """The backend that computes the network: of `auto`, the first with the precision's kernels.
+
+    Half types that a backend has no kernels for would be computed in float32 and rounded, slower
+    and worse than float32 itself: that is refused.
+    """
+    device, wanted = choose_device(config.device), getattr(torch, config.precision)
+    if device.type == "mps" and wanted == torch.float64:
+        raise ConfigError("precision float64 is not there on mps; choose float32 or --device cpu")
+    named = current_backend() if config.backend == "auto" else config.backend
+    for name in CHOICES[1:] if named == "auto" else (named,):
+        try:
+            _, computed = resolve(name, device.type, wanted)
+        except (BackendUnavailableError, DtypeError):
+            if named != "auto":
+                raise
+            continue
+        if computed == wanted:
+            return name
+    raise ConfigError(
+        f"precision {config.precision} expects a backend with kernels for it, got {named}, which "
+        f"would compute in float32 and round; choose --backend torch or --precision float32"
+    )
+
+
 def choose_layers(config: StyleConfig, network: str) -> LayerChoice:
     """The layers of the config, or else the network's usual ones; they must exist."""
     kind = kind_of(network)
@@ -136,7 +165,7 @@ def build_network(
     stack = cut_stack(found.network, layers.all, pooling)
     load_stack(stack, found.state)
     use_pooling_scale(stack, pooling)
-    network = Network(found.network, stack, layers.all, config.backend, config.padding)
+    network = Network(found.network, stack, layers.all, choose_backend(config), config.padding)
     network.to(choose_device(config.device), DTYPES[config.precision])
     network.autocast = torch.bfloat16 if config.precision == "bfloat16" else None
     return network
@@ -172,7 +201,7 @@ class Run:
             notes.append(text)
             observer.note(text)
 
-        choose_device(config.device)  # before anything is fetched
+        choose_backend(config)  # before anything is fetched
         name = network or config.network
         if name != "auto":
             choose_layers(config, name)
@@ -181,6 +210,12 @@ class Run:
         built = build_network(config, found, layers)
         plan = levels(inputs.content.hw, config.scales, config.iterations, built.shortest_side)
         return cls(config, inputs, built, found.source, layers, plan, observer, notes=notes)
+
+    @property
+    def computed(self) -> str:
+        """What computes the network, in words."""
+        config = self.config
+        return f"{choose_backend(config)} on {choose_device(config.device)}, {config.precision}"
 
     def note(self, text: str) -> None:
         """Keep a remark and tell it."""
@@ -224,10 +259,18 @@ class Run:
             for style in inputs.styles
         ]
         mask = None if inputs.mask is None else self._to_device(resize(inputs.mask, level.hw))
-        objective = Objective(self.network, config, self.layers, content, styles, mask)
+        objective = Objective(self.network, self._weighed(), self.layers, content, styles, mask)
         if objective.balance:
             objective.balance.factor, objective.balance.seen = self.balance
         return objective
+
+    def _weighed(self) -> StyleConfig:
+        """The settings with the content's weight as this network takes it."""
+        config = self.config
+        if config.normalize or config.content_layers:
+            return config
+        factor = kind_of(self.network.name).raw_content
+        return config.but(content_weight=factor * config.content_weight)
 
     def _optimizer(self, level: Level) -> Optimizer:
         if self.optimizer is None:

@@ -8,26 +8,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fastconv import backends, use_backend
+from fastconv import use_backend
+from fastconv.geometry import ConvGeometry, geometry_of
+from fastconv.registry import load, resolve
 
-from .networks import cut_stack, kind_of, layer_names
+from .errors import ConfigError
+from .networks import cut_stack, kind_of, layer_names, shortest_side
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer: its output's shape (c, h, w), parameters, multiply-adds, output bytes."""
+    """One layer: its output's shape (c, h, w), parameters, output bytes, convolutions."""
 
     name: str
     what: str
     shape: tuple[int, int, int]
     parameters: int
-    multiply_adds: int
     bytes: int
+    convolutions: tuple[ConvGeometry, ...]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of its convolutions, which are nearly all of its work."""
+        return sum(
+            g.n * g.c_out * g.out_h * g.out_w * g.c_in // g.groups * g.kh * g.kw
+            for g in self.convolutions
+        )
 
 
 def survey(name: str, hw: tuple[int, int], layers: Sequence[str] = ()) -> list[LayerRow]:
@@ -35,50 +46,63 @@ def survey(name: str, hw: tuple[int, int], layers: Sequence[str] = ()) -> list[L
     rows: list[LayerRow] = []
     x = torch.empty(1, 3, *hw, device="meta")
     for layer, module in cut_stack(name, layers or layer_names(name)[-1:]):
-        with _counting(module) as adds:
+        with _watching(module) as convolutions:
             x = module.eval()(x)
         parameters = sum(p.numel() for p in module.parameters())
         shape = (x.shape[1], x.shape[2], x.shape[3])
-        rows.append(
-            LayerRow(layer, type(module).__name__, shape, parameters, sum(adds), 4 * x.numel())
-        )
+        what, done = type(module).__name__, tuple(convolutions)
+        rows.append(LayerRow(layer, what, shape, parameters, 4 * x.numel(), done))
     return rows
 
 
 @contextmanager
-def _counting(module: nn.Module) -> Iterator[list[int]]:
-    """The multiply-adds of each convolution in `module` that runs within the block."""
-    adds: list[int] = []
+def _watching(module: nn.Module) -> Iterator[list[ConvGeometry]]:
+    """The geometry of each convolution in `module` that runs within the block."""
+    seen: list[ConvGeometry] = []
 
-    def count(conv: nn.Module, _: object, y: torch.Tensor) -> None:
-        adds.append(_multiply_adds(cast(nn.Conv2d, conv), y))
+    def see(conv: nn.Module, given: tuple[Tensor, ...], _: object) -> None:
+        c = cast(nn.Conv2d, conv)
+        padding = c.padding if isinstance(c.padding, str) else _pair(c.padding)
+        seen.append(
+            geometry_of(
+                tuple(given[0].shape),
+                tuple(c.weight.shape),
+                _pair(c.stride),
+                padding,
+                _pair(c.dilation),
+                c.groups,
+            )
+        )
 
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
-    hooks = [conv.register_forward_hook(count) for conv in convs]
+    hooks = [conv.register_forward_hook(see) for conv in convs]
     try:
-        yield adds
+        yield seen
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _multiply_adds(conv: nn.Conv2d, y: torch.Tensor) -> int:
-    return y.numel() * conv.weight[0].numel()
+def _pair(sides: tuple[int, ...]) -> tuple[int, int]:
+    return sides[0], sides[1]
 
 
 def table(name: str, hw: tuple[int, int], backend: str) -> list[str]:
     """The survey as lines of text, with a total and the memory of a step."""
-    rows, kernel = survey(name, hw), _kernel(backend)
+    shortest = shortest_side(layer_names(name))
+    if min(hw) < shortest:
+        raise ConfigError(f"size {hw[1]}x{hw[0]}: {name} needs sides of {shortest} pixels or more")
+    rows, chosen = survey(name, hw), _backend(backend)
     head = (
         f"{'layer':10} {'type':12} {'output':>16} {'parameters':>11} {'GFLOP':>8} {'MB':>8}  kernel"
     )
     lines = [f"{name}: {kind_of(name).about}, picture {hw[1]}x{hw[0]}", "", head]
     for row in rows:
         shape = "x".join(map(str, row.shape))
-        computed = kernel if row.multiply_adds else ""
         lines.append(
             f"{row.name:10} {row.what:12} {shape:>16} {row.parameters:>11,} "
-            f"{2e-9 * row.multiply_adds:>8.3f} {row.bytes / 2**20:>8.2f}  {computed}".rstrip()
+            f"{2e-9 * row.multiply_adds:>8.3f} {row.bytes / 2**20:>8.2f}  "
+            f"{_kernels(chosen, row.convolutions)}".rstrip()
         )
     parameters = sum(row.parameters for row in rows)
     flop = 2e-9 * sum(row.multiply_adds for row in rows)
@@ -87,13 +111,32 @@ def table(name: str, hw: tuple[int, int], backend: str) -> list[str]:
     return lines
 
 
-def _kernel(backend: str) -> str:
+def _backend(name: str) -> str:
     """The backend that computes the convolutions: of `auto`, the one that it takes."""
-    with use_backend(backend):  # says why, if it is missing
+    with use_backend(name):  # says why, if it is missing
         pass
-    if backend != "auto":
-        return backend
-    return next(name for name, info in backends().items() if info.available)
+    module: Any = resolve(name, "cpu", torch.float32)[0]
+    return str(module.__name__).rsplit(".", 1)[1]
+
+
+def _kernels(backend: str, convolutions: Sequence[ConvGeometry]) -> str:
+    """The backend and, of native, the kernels: forward and, if another, back to the input.
+
+    Of single calls; a frozen stack takes Winograd's also where they only break even.
+    """
+    if not convolutions or backend != "native":
+        return backend if convolutions else ""
+    native: Any = load("native")
+    names = dict.fromkeys(
+        " / ".join(
+            dict.fromkeys(
+                native.explain(operation, g, torch.float32, False)
+                for operation in ("forward", "grad_input")
+            )
+        )
+        for g in convolutions
+    )
+    return f"native {', '.join(names)}"
 
 
 # Measured on Linux: an interpreter with torch and this package in it, before any picture.

@@ -142,7 +142,11 @@ def read_state(path: Path) -> State:
             f"weights file {path} holds more than tensors, or is damaged; it is not loaded "
             "because that could run code: expected a state_dict, or .safetensors"
         ) from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, IndexError, zipfile.BadZipFile):  # their words tell nothing
+        raise WeightsError(
+            f"weights file {path} is damaged, or holds no weights: expected .pth or .safetensors"
+        ) from None
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"weights file {path} cannot be read: {reason}") from None
     except Exception as error:  # safetensors' own error type cannot be imported by name

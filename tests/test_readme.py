@@ -28,9 +28,15 @@ def test_every_command_exists(words: list[str]) -> None:
     if program == "make":
         assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     elif program == "nst":
-        from nst.cli import ABOUT
+        from nst.cli import ABOUT, _parsed
+        from nst.commands import COMMANDS as NST_COMMANDS
+        from nst.options import stylize_config
 
         assert command in ABOUT
+        if command in NST_COMMANDS:
+            assert _parsed(NST_COMMANDS[command], command, words[2:]) is not None
+        elif not {"--help", "--resume", "--from", "--config"} & set(words):  # these open files
+            assert stylize_config(words[2:], _parsed) is not None
     else:
         from fastconv.cli import _parser
 

@@ -7,7 +7,53 @@ int64_t floor_divide(int64_t a, int64_t b) { return a >= 0 ? a / b : -divide_up(
 
 }  // namespace
 
-Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destinations) : step(step) {
+std::vector<AxisRun> axis_runs(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations,
+                               int64_t size) {
+  std::vector<int64_t> cuts{0, destinations};
+  for (const AxisTap& tap : taps) {
+    const Inside in(tap.offset, step, size, destinations);
+    cuts.push_back(in.begin);
+    cuts.push_back(in.end);
+  }
+  std::sort(cuts.begin(), cuts.end());
+  cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+  std::vector<AxisRun> runs;
+  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
+    AxisRun run{cuts[cut], cuts[cut + 1], taps.size(), 0};
+    for (size_t t = 0; t < taps.size(); ++t) {
+      const int64_t at = run.begin * step + taps[t].offset;
+      if (at < 0 || at >= size)
+        continue;
+      run.first = std::min(run.first, t);
+      run.last = t + 1;
+    }
+    if (run.last == 0)
+      run.first = 0;
+    runs.push_back(run);
+  }
+  return runs;
+}
+
+Cuts::Cuts(const std::vector<AxisRun>& runs, int64_t most, int64_t grain) : starts_{0} {
+  constexpr int64_t shortest = 8;
+  const int64_t end = runs.back().end;
+  std::vector<int64_t> borders{0};
+  for (const AxisRun& run : runs)
+    if (run.end - borders.back() >= shortest && end - run.end >= shortest)
+      borders.push_back(run.end);
+  borders.push_back(end);
+  for (size_t b = 0; b + 1 < borders.size(); ++b) {
+    const Split parts(borders[b + 1] - borders[b], most, grain);
+    for (int64_t index = 0; index < parts.count; ++index) {
+      starts_.push_back(borders[b] + parts.begin(index) + parts.length(index));
+      longest = std::max(longest, parts.length(index));
+    }
+  }
+}
+
+Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destinations,
+             int64_t most_span)
+    : step(step) {
   std::vector<int64_t> low, high;  // per band, in steps
   std::vector<int64_t> remainder;
   for (const AxisTap& tap : axis) {
@@ -25,7 +71,8 @@ Bands::Bands(const std::vector<AxisTap>& axis, int64_t step, int64_t destination
   }
   const auto bands = static_cast<int64_t>(remainder.size());
   for (int64_t band = 0; band < bands; ++band) span = std::max(span, high[band] - low[band]);
-  if (bands * (destinations + span) <= static_cast<int64_t>(axis.size()) * destinations) {
+  const auto count = static_cast<int64_t>(axis.size());
+  if (bands * (destinations + span) <= count * destinations && span <= most_span) {
     for (Tap& tap : taps) tap.shift -= low[tap.band];
     for (int64_t band = 0; band < bands; ++band)
       origin.push_back(remainder[band] + low[band] * step);
@@ -65,7 +112,7 @@ void copy_pixels(const BlockCopy& copy, const T* from, const Strides& strides, i
 template <class T>
 void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, int64_t src_h,
                  int64_t src_w, int64_t i0, int64_t j0, int64_t rows, int64_t columns,
-                 int64_t channels, T* to, int64_t plane) {
+                 int64_t channels, T* to, int64_t plane, bool outside_too) {
   const Bands &v = copy.vertical, &h = copy.horizontal;
   LinesArguments<T> l{};
   l.to_line = copy.pitch, l.lines = rows + v.span, l.length = columns + h.span;
@@ -75,6 +122,8 @@ void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, i
     const int64_t x0 = h.origin[band % h.count()] + h.step * j0;
     const Inside lines(y0, v.step, src_h, l.lines), elements(x0, h.step, src_w, l.length);
     const bool any = lines.end > lines.begin && elements.end > elements.begin;
+    if (!any && !outside_too)
+      continue;
     l.first = lines.begin, l.last = any ? lines.end : lines.begin;
     l.begin = elements.begin, l.end = elements.end;
     const int64_t at =
@@ -88,9 +137,9 @@ void copy_planes(const BlockCopy& copy, const T* from, const Strides& strides, i
 }
 
 template void copy_planes(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, int64_t, float*, int64_t);
+                          int64_t, int64_t, int64_t, int64_t, float*, int64_t, bool);
 template void copy_planes(const BlockCopy&, const double*, const Strides&, int64_t, int64_t,
-                          int64_t, int64_t, int64_t, int64_t, int64_t, double*, int64_t);
+                          int64_t, int64_t, int64_t, int64_t, int64_t, double*, int64_t, bool);
 template void copy_pixels(const BlockCopy&, const float*, const Strides&, int64_t, int64_t, int64_t,
                           int64_t, int64_t, int64_t, int64_t, float*, int64_t);
 template void copy_pixels(const BlockCopy&, const double*, const Strides&, int64_t, int64_t,

@@ -10,33 +10,6 @@
 
 namespace fastconv {
 
-std::vector<AxisRun> axis_runs(const std::vector<AxisTap>& taps, int64_t step, int64_t destinations,
-                               int64_t size) {
-  std::vector<int64_t> cuts{0, destinations};
-  for (const AxisTap& tap : taps) {
-    const Inside in(tap.offset, step, size, destinations);
-    cuts.push_back(in.begin);
-    cuts.push_back(in.end);
-  }
-  std::sort(cuts.begin(), cuts.end());
-  cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
-  std::vector<AxisRun> runs;
-  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
-    AxisRun run{cuts[cut], cuts[cut + 1], taps.size(), 0};
-    for (size_t t = 0; t < taps.size(); ++t) {
-      const int64_t at = run.begin * step + taps[t].offset;
-      if (at < 0 || at >= size)
-        continue;
-      run.first = std::min(run.first, t);
-      run.last = t + 1;
-    }
-    if (run.last == 0)
-      run.first = 0;
-    runs.push_back(run);
-  }
-  return runs;
-}
-
 namespace {
 
 template <class T>

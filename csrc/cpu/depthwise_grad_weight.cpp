@@ -2,8 +2,9 @@
 // channel.
 //
 // Channels side by side: slices of the lines add up all channels' sums, [slice][tap][channel]; read
-// in place, by runs of columns that the same taps reach.  Planes: a thread takes a channel, copies
-// its plane block by block (BlockCopy, zeros outside) and keeps the sums of its taps.
+// in place, by runs of columns that the same taps reach.  Planes: a thread takes a channel and some
+// of its outputs, copies the plane block by block (BlockCopy, zeros outside) and keeps the sums of
+// the taps.
 #include "depthwise.h"
 #include "operations.h"
 #include "parallel.h"
@@ -110,7 +111,7 @@ class PlaneTaps {
         copy(Bands(forward_taps(g.kh, g.dil_h, g.pad_top), g.stride_h, rows.part),
              Bands(forward_taps(g.kw, g.dil_w, g.pad_left), g.stride_w, columns.part), rows.part,
              columns.part),
-        dy_line(round_up(columns.part, k.lanes)) {
+        outputs(g.c_out_per_group(), divide_up(g.c_out_per_group() * g.groups, 2 * thread_count())) {
     for (size_t u = 0; u < static_cast<size_t>(g.kh); ++u)
       for (size_t v = 0; v < static_cast<size_t>(g.kw); ++v) taps.push_back(copy.tap_at(u, v));
   }
@@ -118,26 +119,27 @@ class PlaneTaps {
   void run() {
     const double products = static_cast<double>(g.n * g.out_h * g.out_w) * g.c_out * (g.kh * g.kw);
     const int64_t threads = products < serial_products ? 1 : thread_count();
-    const int64_t x_copy = copy.area + k.lanes, dy_copy = rows.part * dy_line;
-    Workspace space(threads * (Workspace::bytes_for<T>(x_copy) + Workspace::bytes_for<T>(dy_copy)));
+    const int64_t x_copy = copy.area + k.lanes;
+    Workspace space(threads * Workspace::bytes_for<T>(x_copy));
     std::vector<T*> buffers;
-    for (int64_t t = 0; t < threads; ++t) {
-      buffers.push_back(space.take<T>(x_copy));
-      buffers.push_back(space.take<T>(dy_copy));
-    }
+    for (int64_t t = 0; t < threads; ++t) buffers.push_back(space.take<T>(x_copy));
     parallel_for(
-        g.c_out, [&](int64_t o, int64_t t) { sum_channel(o, buffers[2 * t], buffers[2 * t + 1]); },
+        g.groups * outputs.count,
+        [&](int64_t item, int64_t t) {
+          const int64_t part = item % outputs.count;
+          sum_channel(item / outputs.count, outputs.begin(part), outputs.length(part), buffers[t]);
+        },
         threads);
   }
 
  private:
-  void sum_channel(int64_t o, T* x_copy, T* dy_copy) const {
-    T* const sums = dw + o * g.kh * g.kw;
-    std::fill(sums, sums + g.kh * g.kw, T{0});
-    const int64_t c = o / g.c_out_per_group();
+  // Outputs [first, first + count) of input channel c.
+  void sum_channel(int64_t c, int64_t first, int64_t count, T* x_copy) const {
+    const int64_t o0 = c * g.c_out_per_group() + first, taps_count = g.kh * g.kw;
+    std::fill(dw + o0 * taps_count, dw + (o0 + count) * taps_count, T{0});
     PlaneSums<T> s{};
-    s.taps = taps.data(), s.tap_count = g.kh * g.kw;
-    s.x = x_copy, s.x_line = copy.pitch, s.dy = dy_copy, s.dy_line = dy_line, s.sums = sums;
+    s.taps = taps.data(), s.tap_count = taps_count;
+    s.x = x_copy, s.x_line = copy.pitch, s.dy_line = g.out_w;
     for (int64_t n = 0; n < g.n; ++n)
       for (int64_t r = 0; r < rows.count; ++r)
         for (int64_t q = 0; q < columns.count; ++q) {
@@ -145,19 +147,11 @@ class PlaneTaps {
           const int64_t i0 = rows.begin(r), j0 = columns.begin(q);
           copy_planes(copy, x + (n * g.c_in + c) * g.h * g.w, Strides{0, 0, g.w, 1}, g.h, g.w, i0,
                       j0, s.lines, s.columns, 1, x_copy, copy.area);
-          LinesArguments<T> l{dy_copy,
-                              dy_line,
-                              s.lines,
-                              round_up(s.columns, k.lanes),
-                              dy + ((n * g.c_out + o) * g.out_h + i0) * g.out_w + j0,
-                              g.out_w,
-                              1,
-                              0,
-                              s.lines,
-                              0,
-                              s.columns};
-          gemm<T>().copy_lines(l);
-          k.add_plane_sums(s);
+          for (int64_t o = o0; o < o0 + count; ++o) {
+            s.dy = dy + ((n * g.c_out + o) * g.out_h + i0) * g.out_w + j0;
+            s.sums = dw + o * taps_count;
+            k.add_plane_sums(s);
+          }
         }
   }
 
@@ -167,7 +161,7 @@ class PlaneTaps {
   T* dw;
   const Split columns, rows;
   const BlockCopy copy;
-  const int64_t dy_line;
+  const Split outputs;
   std::vector<int64_t> taps;
 };
 

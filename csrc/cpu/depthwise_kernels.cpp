@@ -1,6 +1,7 @@
 // Depthwise kernels: one multiply-add per tap and load, so the loads are what is saved.
 //
 //   correlate          8 pixels x 1 vector of channels: a weight is loaded once for 8 pixels
+//   correlate_plane    8 lines x 1 vector of pixels: a weight is loaded once for 8 vectors
 //   add_channel_sums   up to 9 taps x 1 vector of channels, summed along a line in registers
 //   add_plane_sums     up to 9 taps, summed along lines; lanes are added up at the end
 #include "depthwise_kernels.h"
@@ -62,6 +63,48 @@ void correlate(const ChannelsLine<T>& l) {
   correlate_rest<T, most_pixels - 1>(l, first);
 }
 
+template <class T, int R>
+void correlate_vector(const PlaneLines<T>& l, int64_t i, int64_t j) {
+  const T* x = l.x + i * l.x_line + j;
+  Vec<T> acc[R];
+  FASTCONV_UNROLL
+  for (int r = 0; r < R; ++r) acc[r] = broadcast(l.start);
+  for (int64_t t = 0; t < l.tap_count; ++t) {
+    const Vec<T> w = broadcast(l.w[t]);
+    const T* from = x + l.taps[t];
+    FASTCONV_UNROLL
+    for (int r = 0; r < R; ++r) acc[r] += w * load(from + r * l.x_line);
+  }
+  T* y = l.y + i * l.y_line + j;
+  const int64_t left = l.columns - j;
+  // Up to the last element that the plane owns, if lines are dense; else up to the line's end.
+  const int64_t behind = l.y_line == l.columns ? (l.lines - i - 1) * l.y_line : 0;
+  for (int r = 0; r < R; ++r, y += l.y_line) {
+    const int64_t room = left + (behind > 0 ? behind - r * l.y_line : 0);
+    if (room >= lanes<T>)
+      store(y, acc[r]);
+    else
+      store_first(y, acc[r], left);
+  }
+}
+
+// Vectors from the last to the first: what the last one writes into the next line is written
+// again by that line's first one.
+template <class T, int R>
+void correlate_lines(const PlaneLines<T>& l, int64_t i) {
+  for (; l.lines - i >= R; i += R)
+    for (int64_t j = (l.columns - 1) / lanes<T> * lanes<T>; j >= 0; j -= lanes<T>)
+      correlate_vector<T, R>(l, i, j);
+  if constexpr (R > 1)
+    if (i < l.lines)
+      correlate_lines<T, R / 2>(l, i);
+}
+
+template <class T>
+void correlate_plane(const PlaneLines<T>& l) {
+  correlate_lines<T, most_pixels>(l, 0);
+}
+
 template <class T, int N>
 void sum_channels(const ChannelsSums<T>& s, int64_t tap) {
   for (int64_t at = 0; at < s.channels; at += lanes<T>) {
@@ -104,7 +147,7 @@ inline T sum_of(Vec<T> v) {
   return sum;
 }
 
-// x is cut off together with dy: what lies behind its line's end may be NaN.
+// Both are cut off at the line's end: what lies behind it may be NaN.
 template <class T, int N>
 void sum_planes(const PlaneSums<T>& s, int64_t tap) {
   Vec<T> acc[N] = {};
@@ -121,7 +164,8 @@ void sum_planes(const PlaneSums<T>& s, int64_t tap) {
     }
     if (rest == 0)
       continue;
-    const Vec<T> value = load(dy + whole);
+    const Vec<T> value = i + 1 < s.lines ? keep_first<T>(load(dy + whole), rest)
+                                         : load_first(dy + whole, rest);
     FASTCONV_UNROLL
     for (int t = 0; t < N; ++t) acc[t] += value * keep_first<T>(load(x[t] + whole), rest);
   }
@@ -158,7 +202,7 @@ void add_plane_sums(const PlaneSums<T>& s) {
 
 template <class T>
 constexpr DepthwiseKernelsOf<T> table_of() {
-  return {lanes<T>, correlate<T>, add_channel_sums<T>, add_plane_sums<T>};
+  return {lanes<T>, correlate<T>, correlate_plane<T>, add_channel_sums<T>, add_plane_sums<T>};
 }
 
 }  // namespace

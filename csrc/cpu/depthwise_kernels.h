@@ -36,7 +36,7 @@ struct ChannelsSums {
 };
 
 // A plane of one channel:  sums[t] += sum_ij dy[i * dy_line + j] x[taps[t] + i * x_line + j]
-// Lines of dy are zero up to a whole vector; x can be read as far.
+// x can be read up to a whole vector of columns; dy can too, save for the last line.
 template <class T>
 struct PlaneSums {
   const int64_t* taps;
@@ -49,10 +49,27 @@ struct PlaneSums {
   T* sums;
 };
 
+// A plane of one channel:  y[i * y_line + j] = start + sum_t w[t] x[taps[t] + i * x_line + j]
+// x can be read up to a whole vector of columns.  Where lines of y follow each other without a gap
+// (y_line = columns), a line's last vector may be stored into the next line, which comes later.
+template <class T>
+struct PlaneLines {
+  const int64_t* taps;
+  const T* w;
+  int64_t tap_count;
+  T start;
+  const T* x;
+  int64_t x_line;
+  T* y;
+  int64_t y_line;
+  int64_t lines, columns;
+};
+
 template <class T>
 struct DepthwiseKernelsOf {
   int lanes;
   void (*correlate)(const ChannelsLine<T>&);
+  void (*correlate_plane)(const PlaneLines<T>&);
   void (*add_channel_sums)(const ChannelsSums<T>&);
   void (*add_plane_sums)(const PlaneSums<T>&);
 };

@@ -7,8 +7,10 @@
 // with src = 0 outside the picture.  Both directions are of this form:
 //
 //   forward      src = x, dst = y; step = stride; offset = u * dilation - padding
-//   grad_input   src = dy, dst = every stride-th row and column of dx; step = 1; only the taps
-//                that hit that phase, so that nothing is multiplied by the zeros between
+//   grad_input   src = dy, dst = dx; step = 1.  Destinations fall into phases, stride x stride of
+//                them: phase (y, x) is every stride-th row from y and column from x, and (i, j)
+//                above counts within a phase.  A tap hits one phase, so that nothing is multiplied
+//                by the zeros between.
 //
 // Two drivers run it, by what lies along vectors: run_planes (pixels; the natural one for NCHW)
 // and run_pixels (output channels; for channels_last).  Both take any strides.
@@ -28,6 +30,13 @@ struct Strides {
 struct AxisTap {
   int64_t offset;  // source coordinate for destination coordinate 0
   int64_t kernel;  // the kernel's row or column
+  int64_t phase = 0;
+};
+
+// How an axis of the destination falls into phases, each `apart` from element to element.
+struct Phases {
+  int64_t count = 1, apart = 1, size = 0;  // size: of the whole axis
+  int64_t length(int64_t phase) const { return (size - phase + apart - 1) / apart; }
 };
 
 template <class T>
@@ -37,8 +46,9 @@ struct Gather {
   Strides src_strides;
   int64_t src_channels, src_h, src_w;  // channels of one group
   T* dst;
-  Strides dst_strides;
-  int64_t dst_channels, rows, columns;  // channels of one group
+  Strides dst_strides;                  // rows and columns: within a phase
+  int64_t dst_channels, rows, columns;  // channels of one group; of the first phase, the largest
+  Phases phases_h, phases_w;
   int64_t step_h, step_w;
   std::vector<AxisTap> row_taps, column_taps;
   const T* weight;
@@ -54,6 +64,10 @@ struct Gather {
     for (const AxisTap& u : row_taps)
       for (const AxisTap& v : column_taps) offsets.push_back(u.kernel * weight_row + v.kernel);
     return offsets;
+  }
+  bool has_phases() const { return phases_h.count * phases_w.count > 1; }
+  T* phase_dst(int64_t y, int64_t x) const {
+    return dst + y * (dst_strides.row / phases_h.apart) + x * (dst_strides.column / phases_w.apart);
   }
   double products() const {
     return static_cast<double>(images * groups * dst_channels) *

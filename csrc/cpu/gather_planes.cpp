@@ -8,7 +8,8 @@
 // Destination (i, j) of the block is q = i * pitch + j, and every tap reads at q + a constant, so
 // a vector runs on over line ends: the few results that fall between the lines are dropped when
 // the tile is stored.  That wastes span / pitch of the work (2 of 58 for a 3x3 at 56 pixels), where
-// vectors that stop at line ends would waste 8 of 64.  Where lines fill vectors better, they stop.
+// vectors that stop at line ends would waste 8 of 64.  Where lines fill vectors better, they stop;
+// and where a dilation makes the span longer than the lines, each column tap has a copy of its own.
 #include "blocking.h"
 #include "parallel.h"
 #include "workspace.h"
@@ -29,25 +30,18 @@ class Planes {
         k(gemm<T>()),
         channel_split(g.dst_channels, k.rows),
         panel(int64_t{k.lanes} << k.widths[channel_split.part - 1]),
-        columns(g.columns, widest, g.columns > widest ? panel : 1),
-        rows(g.rows, std::max<int64_t>(target_pixels / columns.part, 1)),
-        copy(g, rows.part, columns.part),
+        columns(axis_runs(g.column_taps, g.step_w, g.columns, g.src_w), widest,
+                g.columns > widest ? panel : 1),
+        rows(axis_runs(g.row_taps, g.step_h, g.rows, g.src_h),
+             std::max<int64_t>(target_pixels / columns.longest, 1)),
+        copy(g, rows.longest, columns.longest, columns.longest - 1),
         plane(odd_lines(copy.area)),
         depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1),
-        row_wise(round_up(columns.part, panel > 2 * k.lanes ? k.lanes : panel) <= copy.pitch),
+        row_wise(round_up(columns.longest, panel > 2 * k.lanes ? k.lanes : panel) <= copy.pitch),
         weights_in_place(can_use_weights()),
         weight_row(weights_in_place ? g.weight_dst : odd_lines(g.reduction())),
         kernel(g.kernel_offsets()),
-        channels(g.dst_channels, channels_per_item()) {
-    for (int last = 0; last < 2; ++last) {
-      const int64_t length = depth.length(last ? depth.count - 1 : 0);
-      for (size_t u = 0; u < g.row_taps.size(); ++u)
-        for (size_t v = 0; v < g.column_taps.size(); ++v) {
-          const auto tap = static_cast<int64_t>(taps[last].size());
-          taps[last].push_back({tap * length, copy.tap_at(u, v)});
-        }
-    }
-  }
+        channels(g.dst_channels, channels_per_item()) {}
 
   void run() {
     const bool serial = g.products() < serial_products;
@@ -55,23 +49,32 @@ class Planes {
         weights_in_place ? 0 : static_cast<std::size_t>(g.groups * g.dst_channels * weight_row);
     const std::size_t copied = static_cast<std::size_t>(depth.part * plane + panel + copy.pitch);
     const int64_t threads = serial ? 1 : thread_count();
-    Workspace space(Workspace::bytes_for<T>(packed) + Workspace::bytes_for<T>(copied) * threads);
+    Workspace space(Workspace::bytes_for<T>(packed) +
+                    (Workspace::bytes_for<T>(copied) +
+                     Workspace::bytes_for<TapOffset>(g.tap_count())) * threads);
     T* const packing = space.take<T>(packed);
     weights = weights_in_place ? g.weight : packing;
-    std::vector<T*> copies;
-    for (int64_t t = 0; t < threads; ++t) copies.push_back(space.take<T>(copied));
+    std::vector<Buffers> buffers;
+    for (int64_t t = 0; t < threads; ++t)
+      buffers.push_back({space.take<T>(copied), space.take<TapOffset>(g.tap_count())});
     if (!weights_in_place)
       parallel_for(
           g.groups * packs(), [&](int64_t index, int64_t) { pack_weights(index, packing); },
           threads);
-    const int64_t items = g.images * g.groups * rows.count * columns.count * channels.count;
+    const int64_t items = g.images * g.groups * rows.count() * columns.count() * channels.count;
     parallel_for(
-        items, [&](int64_t item, int64_t thread) { run_item(item, copies[thread]); }, threads);
+        items, [&](int64_t item, int64_t thread) { run_item(item, buffers[thread]); }, threads);
   }
 
  private:
+  struct Buffers {
+    T* copy;
+    TapOffset* taps;
+  };
+  // Destinations of one phase; dst is its first of the group.
   struct Block {
     int64_t image, group, i0, j0, rows, columns, m0, m_count;
+    T* dst;
   };
 
   // Whole cache lines, an odd number: equal lines of many planes would else share few cache sets.
@@ -82,14 +85,20 @@ class Planes {
 
   int64_t most_depth() const {
     const int64_t fitting = copy_bytes / static_cast<int64_t>(plane * sizeof(T));
-    return std::max<int64_t>(1, std::min(fitting, target_depth / g.tap_count()));
+    return std::max<int64_t>(1, std::min(fitting, target_depth / phase_taps()));
+  }
+
+  // Taps of a destination, on the average.
+  int64_t phase_taps() const {
+    return std::max<int64_t>(1, g.tap_count() / (g.phases_h.count * g.phases_w.count));
   }
 
   // All of them, unless there are too few blocks for the threads.
   int64_t channels_per_item() const {
-    const int64_t blocks = g.images * g.groups * rows.count * columns.count;
+    const int64_t blocks = g.images * g.groups * rows.count() * columns.count();
     const int64_t threads = g.products() < serial_products ? 1 : thread_count();
-    const int64_t parts = threads > 1 ? std::max<int64_t>(1, 2 * threads / blocks) : 1;
+    int64_t parts = 1;  // each copies the block for itself: no more of them than threads need
+    while (blocks * parts % threads != 0 && blocks * parts < 2 * threads) ++parts;
     return round_up(divide_up(g.dst_channels, parts), channel_split.part);
   }
 
@@ -119,32 +128,73 @@ class Planes {
     }
   }
 
-  void run_item(int64_t item, T* buffer) const {
+  void run_item(int64_t item, const Buffers& buffers) const {
     Block b;
     b.m0 = channels.begin(item % channels.count),
     b.m_count = channels.length(item % channels.count);
     item /= channels.count;
-    b.j0 = columns.begin(item % columns.count), b.columns = columns.length(item % columns.count);
-    item /= columns.count;
-    b.i0 = rows.begin(item % rows.count), b.rows = rows.length(item % rows.count);
-    item /= rows.count;
+    b.j0 = columns.begin(item % columns.count()), b.columns = columns.length(item % columns.count());
+    item /= columns.count();
+    b.i0 = rows.begin(item % rows.count()), b.rows = rows.length(item % rows.count());
+    item /= rows.count();
     b.group = item % g.groups, b.image = item / g.groups;
     const T* from =
         g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
     for (int64_t part = 0; part < depth.count; ++part) {
       copy_planes(copy, from + depth.begin(part) * g.src_strides.channel, g.src_strides, g.src_h,
-                  g.src_w, b.i0, b.j0, b.rows, b.columns, depth.length(part), buffer, plane);
-      run_block(b, part, buffer);
+                  g.src_w, b.i0, b.j0, b.rows, b.columns, depth.length(part), buffers.copy, plane,
+                  g.has_phases() || !reads_inside(b));
+      for (int64_t y = 0; y < g.phases_h.count; ++y)
+        for (int64_t x = 0; x < g.phases_w.count; ++x)
+          run_phase(b, y, x, part, buffers);
     }
   }
 
-  // All tiles of one block, for one part of the source channels.
-  void run_block(const Block& b, int64_t part, const T* buffer) const {
-    const auto& table = taps[part == depth.count - 1];
-    const Split m(b.m_count, channel_split.part);
+  void run_phase(Block b, int64_t y, int64_t x, int64_t part, const Buffers& buffers) const {
+    b.rows = std::min(b.rows, g.phases_h.length(y) - b.i0);
+    b.columns = std::min(b.columns, g.phases_w.length(x) - b.j0);
+    b.dst = g.phase_dst(y, x);
     TileArguments<T> t{};
-    t.taps = table.data(), t.tap_count = static_cast<int64_t>(table.size());
+    t.taps = buffers.taps, t.tap_count = find_taps(b, y, x, depth.length(part), buffers.taps);
     t.depth = depth.length(part);
+    if (b.rows > 0 && b.columns > 0 && t.tap_count > 0)
+      run_block(b, t, part, buffers.copy);
+  }
+
+  // Whether the tap reads inside the picture somewhere in the block.
+  bool row_reads(const Block& b, const AxisTap& tap) const {
+    return is_live({tap.offset + b.i0 * g.step_h, 0}, g.step_h, b.rows, g.src_h);
+  }
+  bool column_reads(const Block& b, const AxisTap& tap) const {
+    return is_live({tap.offset + b.j0 * g.step_w, 0}, g.step_w, b.columns, g.src_w);
+  }
+  bool reads_inside(const Block& b) const {
+    return std::any_of(g.row_taps.begin(), g.row_taps.end(),
+                       [&](const AxisTap& tap) { return row_reads(b, tap); }) &&
+           std::any_of(g.column_taps.begin(), g.column_taps.end(),
+                       [&](const AxisTap& tap) { return column_reads(b, tap); });
+  }
+
+  // The taps of phase (y, x) that read inside the picture somewhere in the block; if there is none,
+  // one that reads zeros.
+  int64_t find_taps(const Block& b, int64_t y, int64_t x, int64_t length, TapOffset* taps) const {
+    int64_t count = 0, dead = 0;
+    for (size_t u = 0; u < g.row_taps.size(); ++u)
+      for (size_t v = 0; v < g.column_taps.size(); ++v) {
+        if (g.row_taps[u].phase != y || g.column_taps[v].phase != x)
+          continue;
+        taps[count] = {static_cast<int64_t>(u * g.column_taps.size() + v) * length,
+                       copy.tap_at(u, v)};
+        row_reads(b, g.row_taps[u]) && column_reads(b, g.column_taps[v]) ? ++count : ++dead;
+      }
+    if (count == 0 && dead > 0)
+      return 1;
+    return count;
+  }
+
+  // All tiles of one phase's block, for one part of the source channels.
+  void run_block(const Block& b, TileArguments<T>& t, int64_t part, const T* buffer) const {
+    const Split m(b.m_count, channel_split.part);
     t.a_row = weight_row, t.a_step = 1, t.b_step = plane;
     t.accumulate = part > 0;
     const int64_t lines = row_wise ? b.rows : 1;
@@ -163,7 +213,7 @@ class Planes {
 
   void run_tile(const Block& b, TileArguments<T>& t, int64_t channel, int64_t m_count, int64_t q,
                 int64_t q_count) const {
-    T* dst = g.dst + b.image * g.dst_strides.image + channel * g.dst_strides.channel +
+    T* dst = b.dst + b.image * g.dst_strides.image + channel * g.dst_strides.channel +
              b.i0 * g.dst_strides.row + b.j0 * g.dst_strides.column;
     int width = 0;
     while (q_count > int64_t{k.lanes} << width) ++width;
@@ -192,12 +242,8 @@ class Planes {
       T* to = dst + i * g.dst_strides.row;
       const int64_t in_line = std::min(copy.pitch - j, left),
                     end = std::min(b.columns - j, in_line);
-      if (g.dst_strides.column == 1 && !add)
-        std::copy(from, from + std::max<int64_t>(end, 0), to + j);
-      else if (add)
-        for (int64_t e = 0; e < end; ++e) to[(j + e) * g.dst_strides.column] += from[e];
-      else
-        for (int64_t e = 0; e < end; ++e) to[(j + e) * g.dst_strides.column] = from[e];
+      if (end > 0)
+        k.spread(to + j * g.dst_strides.column, g.dst_strides.column, from, end, add);
       from += in_line, left -= in_line;
     }
   }
@@ -206,7 +252,7 @@ class Planes {
   const GemmKernelsOf<T>& k;
   const Split channel_split;
   const int64_t panel;  // pixels of a tile
-  const Split columns, rows;
+  const Cuts columns, rows;
   const BlockCopy copy;
   const int64_t plane;
   const Split depth;
@@ -215,7 +261,6 @@ class Planes {
   const int64_t weight_row;
   const std::vector<int64_t> kernel;
   const Split channels;
-  std::vector<TapOffset> taps[2];  // of a whole part of the source channels, and of the last part
   const T* weights = nullptr;
 };
 

@@ -105,6 +105,16 @@ void tile(const TileArguments<T>& t) {
   for (int v = 0; v < V; ++v) store(c + m * c_row + v * lanes<T>, acc[m][v]);
 }
 
+// Fewer than 2 N elements, at least N: two pieces that overlap.
+template <class T, int N>
+inline void copy_pair(T* to, const T* from, int64_t count) {
+  T first[N], last[N];
+  memcpy(first, from, sizeof first);
+  memcpy(last, from + count - N, sizeof last);
+  memcpy(to, first, sizeof first);
+  memcpy(to + count - N, last, sizeof last);
+}
+
 template <class T>
 inline void copy_run(T* to, const T* from, int64_t count) {
   if (count >= lanes<T>) {
@@ -114,7 +124,12 @@ inline void copy_run(T* to, const T* from, int64_t count) {
       store(to + count - lanes<T>, load(from + count - lanes<T>));
     return;
   }
-  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+  if (count >= 8)
+    copy_pair<T, 8>(to, from, count);
+  else if (count >= 4)
+    copy_pair<T, 4>(to, from, count);
+  else
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
 }
 
 template <class T>
@@ -134,8 +149,19 @@ inline void clear_run(T* to, int64_t count) {
   for (; i < count; ++i) to[i] = 0;
 }
 
+// Lines without margins.
+template <class T>
+inline void copy_whole_lines(const LinesArguments<T>& l) {
+  for (int64_t e = 0; e < l.lines; ++e)
+    copy_run(l.to + e * l.to_line, l.from + e * l.from_line, l.length);
+}
+
 template <class T>
 void copy_lines(const LinesArguments<T>& l) {
+  if (l.begin == 0 && l.end == l.length && l.first == 0 && l.last == l.lines && l.from_step == 1) {
+    copy_whole_lines(l);
+    return;
+  }
   T* to = l.to;
   for (int64_t e = 0; e < l.lines; ++e, to += l.to_line) {
     if (e < l.first || e >= l.last) {
@@ -196,12 +222,16 @@ void pack_any(const WeightsArguments<T>& w) {
   const int64_t to_outer = k_outside ? w.to_k : w.to_m, to_inner = k_outside ? w.to_m : w.to_k;
   for (int64_t i0 = 0; i0 < inner; i0 += block) {
     const int64_t i1 = i0 + block < inner ? i0 + block : inner;
-    for (int64_t o = 0; o < outer; ++o)
-      for (int64_t i = i0; i < i1; ++i) {
-        const T* from = w.from + o * from_outer + i * from_inner;
-        T* to = w.to + o * to_outer + i * to_inner;
-        for (int64_t t = 0; t < w.tap_count; ++t) to[t * w.to_tap] = from[w.taps[t]];
-      }
+    for (int64_t o = 0; o < outer; ++o) {
+      const T* from = w.from + o * from_outer;
+      T* to = w.to + o * to_outer;
+      if (w.tap_count == 1)
+        for (int64_t i = i0; i < i1; ++i) to[i * to_inner] = from[w.taps[0] + i * from_inner];
+      else
+        for (int64_t i = i0; i < i1; ++i)
+          for (int64_t t = 0; t < w.tap_count; ++t)
+            to[i * to_inner + t * w.to_tap] = from[i * from_inner + w.taps[t]];
+    }
   }
 }
 
@@ -270,6 +300,51 @@ void pack_weights(const WeightsArguments<T>& w) {
   pack_any(w);
 }
 
+#if defined(FASTCONV_SHUFFLES)
+// old with its even lanes replaced by one half of v.
+template <class T, int Half, int... I>
+inline Vec<T> into_even(Vec<T> v, Vec<T> old, Indices<I...>) {
+  constexpr int n = lanes<T>;
+  return __builtin_shufflevector(v, old, (I % 2 ? n + I : Half * n / 2 + I / 2)...);
+}
+
+// Whole vectors of every second element; returns how many elements are done.  What lies between is
+// written as it was read: it belongs to the same thread.
+template <class T>
+inline int64_t spread_pairs(T* to, const T* from, int64_t count, bool add) {
+  constexpr int n = lanes<T>;
+  const typename CountTo<n>::type all{};
+  int64_t i = 0;
+  for (; i + n < count; i += n) {
+    const Vec<T> low = load(to + 2 * i), high = load(to + 2 * i + n), v = load(from + i);
+    const Vec<T> a = into_even<T, 0>(v, add ? Vec<T>{} : low, all);
+    const Vec<T> b = into_even<T, 1>(v, add ? Vec<T>{} : high, all);
+    store(to + 2 * i, add ? low + a : a);
+    store(to + 2 * i + n, add ? high + b : b);
+  }
+  return i;
+}
+#endif
+
+template <class T>
+void spread(T* to, int64_t step, const T* from, int64_t count, bool add) {
+  int64_t i = 0;
+  if (step == 1 && !add) {
+    copy_run(to, from, count);
+    return;
+  }
+  if (step == 1)
+    for (; i + lanes<T> <= count; i += lanes<T>) store(to + i, load(to + i) + load(from + i));
+#if defined(FASTCONV_SHUFFLES)
+  if (step == 2 && lanes<T> > 1)
+    i = spread_pairs(to, from, count, add);
+#endif
+  if (add)
+    for (; i < count; ++i) to[i * step] += from[i];
+  else
+    for (; i < count; ++i) to[i * step] = from[i];
+}
+
 // log2 of the most vectors beside m rows: accumulators, the shorter side and one more fit.
 constexpr int width_of(int m) {
   constexpr int registers = FASTCONV_VECTOR_BYTES == 64 ? 32 : 16;
@@ -303,6 +378,7 @@ constexpr GemmKernelsOf<T> table_of() {
   table.copy_lines = copy_lines<T>;
   table.copy_matrix = copy_matrix<T>;
   table.pack_weights = pack_weights<T>;
+  table.spread = spread<T>;
   return table;
 }
 

@@ -1,4 +1,4 @@
-// dx = the transposed convolution of dy, as one gather GEMM per phase of the stride.
+// dx = the transposed convolution of dy, as a gather GEMM over the phases of the stride.
 //
 //   dx[c, y, x] = sum over o, u, v with (y + p - u d) and (x + p - v d) divisible by the stride s:
 //                 W[o, c, u, v] dy[o, (y + p - u d) / s, (x + p - v d) / s]
@@ -15,24 +15,30 @@
 namespace fastconv {
 namespace {
 
-std::vector<AxisTap> phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t dilation,
-                                int64_t padding) {
+Phases phases_of(int64_t size, int64_t stride) { return {std::min(stride, size), stride, size}; }
+
+// The taps that read inside dy, in the kernel's order, each with its phase.
+std::vector<AxisTap> transposed_taps(const Phases& phases, int64_t kernel, int64_t dilation,
+                                     int64_t padding, int64_t out_size) {
   std::vector<AxisTap> taps;
   for (int64_t u = 0; u < kernel; ++u) {
-    const int64_t distance = phase + padding - u * dilation;
-    if (distance % stride == 0)
-      taps.push_back({distance / stride, u});
+    const int64_t distance = padding - u * dilation;
+    const int64_t phase = ((-distance) % phases.apart + phases.apart) % phases.apart;
+    if (phase >= phases.count)
+      continue;
+    const AxisTap tap{(phase + distance) / phases.apart, u, phase};
+    if (is_live(tap, 1, phases.length(phase), out_size))
+      taps.push_back(tap);
   }
   return taps;
 }
 
-// Per phase of one axis, its taps; only phases that the picture has.
-std::vector<std::vector<AxisTap>> axis_phases(int64_t size, int64_t kernel, int64_t stride,
-                                              int64_t dilation, int64_t padding) {
-  std::vector<std::vector<AxisTap>> phases;
-  for (int64_t phase = 0; phase < std::min(stride, size); ++phase)
-    phases.push_back(phase_taps(phase, kernel, stride, dilation, padding));
-  return phases;
+bool hits_all(const std::vector<AxisTap>& taps, const Phases& phases) {
+  for (int64_t phase = 0; phase < phases.count; ++phase)
+    if (std::none_of(taps.begin(), taps.end(),
+                     [&](const AxisTap& tap) { return tap.phase == phase; }))
+      return false;
+  return true;
 }
 
 template <class T>
@@ -44,48 +50,31 @@ void clear(T* out, int64_t count) {
 }
 
 template <class T>
-Gather<T> transposed(const Problem& problem, const Operands& operands) {
+void run(const Problem& problem, const Operands& operands) {
   const Geometry& g = problem.g;
   Gather<T> gather{};
   gather.images = g.n, gather.groups = g.groups;
   gather.src = static_cast<const T*>(operands.a);
   gather.src_strides = picture_strides(problem, g.c_out, g.out_h, g.out_w);
   gather.src_channels = g.c_out_per_group(), gather.src_h = g.out_h, gather.src_w = g.out_w;
+  gather.dst = static_cast<T*>(operands.out);
   gather.dst_strides = picture_strides(problem, g.c_in, g.h, g.w);
   gather.dst_strides.row *= g.stride_h, gather.dst_strides.column *= g.stride_w;
   gather.dst_channels = g.c_in_per_group();
+  gather.phases_h = phases_of(g.h, g.stride_h), gather.phases_w = phases_of(g.w, g.stride_w);
+  gather.rows = gather.phases_h.length(0), gather.columns = gather.phases_w.length(0);
   gather.step_h = gather.step_w = 1;
+  gather.row_taps = transposed_taps(gather.phases_h, g.kh, g.dil_h, g.pad_top, g.out_h);
+  gather.column_taps = transposed_taps(gather.phases_w, g.kw, g.dil_w, g.pad_left, g.out_w);
   gather.weight = static_cast<const T*>(operands.b);
   gather.weight_end = gather.weight + g.c_out * g.c_in_per_group() * g.kh * g.kw;
   gather.weight_row = g.kw, gather.weight_dst = g.kh * g.kw;
   gather.weight_src = g.c_in_per_group() * gather.weight_dst;
   gather.weight_group = g.c_out_per_group() * gather.weight_src;
-  return gather;
-}
-
-template <class T>
-void run(const Problem& problem, const Operands& operands) {
-  const Geometry& g = problem.g;
-  const Strides strides = picture_strides(problem, g.c_in, g.h, g.w);
-  const auto rows = axis_phases(g.h, g.kh, g.stride_h, g.dil_h, g.pad_top);
-  const auto columns = axis_phases(g.w, g.kw, g.stride_w, g.dil_w, g.pad_left);
-  const auto empty = [](const std::vector<AxisTap>& taps) { return taps.empty(); };
-  T* out = static_cast<T*>(operands.out);
-  if (std::any_of(rows.begin(), rows.end(), empty) ||
-      std::any_of(columns.begin(), columns.end(), empty))
-    clear(out, g.n * g.c_in * g.h * g.w);
-  Gather<T> gather = transposed<T>(problem, operands);
-  for (size_t y = 0; y < rows.size(); ++y)
-    for (size_t x = 0; x < columns.size(); ++x) {
-      if (rows[y].empty() || columns[x].empty())
-        continue;
-      gather.row_taps = rows[y], gather.column_taps = columns[x];
-      gather.rows = divide_up(g.h - static_cast<int64_t>(y), g.stride_h);
-      gather.columns = divide_up(g.w - static_cast<int64_t>(x), g.stride_w);
-      gather.dst =
-          out + static_cast<int64_t>(y) * strides.row + static_cast<int64_t>(x) * strides.column;
-      run_gather(gather);
-    }
+  if (!hits_all(gather.row_taps, gather.phases_h) ||
+      !hits_all(gather.column_taps, gather.phases_w))
+    clear(gather.dst, g.n * g.c_in * g.h * g.w);
+  run_gather(gather);
 }
 
 }  // namespace

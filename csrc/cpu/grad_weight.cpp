@@ -75,7 +75,14 @@ class GradWeight {
     parallel_for(
         items, [&](int64_t item, int64_t t) { run_item(item, dy_copies[t], x_copies[t]); },
         threads);
-    parallel_for(g.c_out, [&](int64_t o, int64_t) { write_channel(o); }, threads);
+    const Split outputs(g.c_out_per_group(), k.lanes);
+    parallel_for(
+        g.groups * outputs.count,
+        [&](int64_t item, int64_t) {
+          const int64_t part = item % outputs.count;
+          write_channels(item / outputs.count, outputs.begin(part), outputs.length(part));
+        },
+        threads);
   }
 
  private:
@@ -115,7 +122,7 @@ class GradWeight {
   // Smaller chunks where slices and groups alone leave threads without work.
   int64_t m_chunk() const {
     const int64_t wanted =
-        threads > 1 && merged == 1 ? divide_up(4 * threads, slices.count * g.groups) : 1;
+        threads > 1 && merged == 1 ? divide_up(2 * threads, slices.count * g.groups) : 1;
     return std::min(most_channels, divide_up(m_total, wanted));
   }
 
@@ -192,21 +199,35 @@ class GradWeight {
     }
   }
 
-  // dW[o]: the slices' sums, from [tap][m][n] to [c][tap].
-  void write_channel(int64_t o) const {
-    const int64_t count = g.c_in_per_group(), taps = g.kh * g.kw;
-    const int64_t group = o / g.c_out_per_group(), line = o % g.c_out_per_group();
-    const int64_t step = x_is_vector ? 1 : n_row;
-    T* to = dw + o * count * taps;
-    for (int64_t slice = 0; slice < slices.count; ++slice) {
-      const T* from =
-          sums + (slice * g.groups + group) * group_sums() + line * (x_is_vector ? n_row : 1);
-      for (int64_t tap = 0; tap < taps; ++tap, from += m_total * n_row)
-        for (int64_t c = 0; c < count; ++c) {
-          T& sum = to[c * taps + tap];
-          sum = slice == 0 ? from[c * step] : sum + from[c * step];
-        }
+  // dW of `count` outputs of a group: the slices' sums, from [tap][m][n] to [o][c][tap].
+  void write_channels(int64_t group, int64_t o, int64_t count) const {
+    const int64_t c_count = g.c_in_per_group(), taps = g.kh * g.kw, tap_row = m_total * n_row;
+    T* const from = sums + group * group_sums() + o * (x_is_vector ? n_row : 1);
+    add_slices(from, count);
+    T* const to = dw + (group * g.c_out_per_group() + o) * c_count * taps;
+    if (x_is_vector) {
+      for (int64_t i = 0; i < count; ++i)
+        if (taps == 1)
+          std::copy(from + i * n_row, from + i * n_row + c_count, to + i * c_count);
+        else
+          k.copy_matrix(to + i * c_count * taps, taps, from + i * n_row, 1, tap_row, c_count, taps);
+    } else if (taps == 1) {
+      k.copy_matrix(to, c_count, from, 1, n_row, count, c_count);
+    } else {
+      for (int64_t c = 0; c < c_count; ++c)
+        k.copy_matrix(to + c * taps, c_count * taps, from + c * n_row, 1, tap_row, count, taps);
     }
+  }
+
+  // All slices' sums of `count` outputs into the first slice's.
+  void add_slices(T* first, int64_t count) const {
+    const int64_t lines = x_is_vector ? count : m_total, length = x_is_vector ? n_total : count;
+    for (int64_t slice = 1; slice < slices.count; ++slice)
+      for (int64_t tap = 0; tap < g.kh * g.kw; ++tap)
+        for (int64_t line = 0; line < lines; ++line) {
+          T* const to = first + (tap * m_total + line) * n_row;
+          k.spread(to, 1, to + slice * g.groups * group_sums(), length, true);
+        }
   }
 
   const Geometry g;

@@ -71,6 +71,8 @@ struct GemmKernelsOf {
   void (*copy_matrix)(T* to, int64_t to_row, const T* from, int64_t from_row, int64_t from_column,
                       int64_t rows, int64_t columns);
   void (*pack_weights)(const WeightsArguments<T>&);
+  // to[i * step] = from[i], or += with `add`
+  void (*spread)(T* to, int64_t step, const T* from, int64_t count, bool add);
 };
 
 struct GemmKernels {

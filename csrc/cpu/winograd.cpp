@@ -32,12 +32,12 @@ const WinogradTransforms& transforms(int tile) {
 // Everything that follows from the job's sizes.
 struct Plan {
   Tiles tiles;
-  int64_t depth_blocks, out_blocks, cobs;
-  bool shared;
-  int64_t chunk;  // tiles
-  TileStrides v, m;
-  int64_t v_floats, m_floats;
-  bool streamed;
+  int64_t depth_blocks = 0, out_blocks = 0, cobs = 0;
+  bool shared = false;
+  int64_t chunk = 0;  // tiles
+  TileStrides v{}, m{};
+  int64_t v_floats = 0, m_floats = 0;
+  bool streamed = false;
 };
 
 // Measured on the development machine, one thread, GFLOP/s of the direct convolution:
@@ -81,7 +81,6 @@ void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob,
 
 void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int64_t last,
                       int64_t cob, const float* m, float* strip) {
-  const Kernels& k = kernels();
   const int64_t first_block = cob * cob_width / block_width;
   const int64_t blocks = std::min(cob_width / block_width, p.out_blocks - first_block);
   for (int64_t b = 0; b < blocks; ++b) {

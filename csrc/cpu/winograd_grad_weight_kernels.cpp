@@ -97,15 +97,21 @@ void weights(const float* du, int64_t element, int64_t count, float* dw, int64_t
     for (int r = 0; r < 3; ++r) factor[i][r] = static_cast<float>(weight_factor<M>(i, r));
   for (int64_t o = 0; o < count; o += L) {
     V half[3][A] = {};
+#pragma GCC unroll 8
     for (int i = 0; i < A; ++i)
+#pragma GCC unroll 8
       for (int j = 0; j < A; ++j) {
         const V value = load(du + (i * A + j) * element + o);
+#pragma GCC unroll 3
         for (int r = 0; r < 3; ++r) half[r][j] += factor[i][r] * value;
       }
     float results[9][L];
+#pragma GCC unroll 3
     for (int r = 0; r < 3; ++r)
+#pragma GCC unroll 3
       for (int s = 0; s < 3; ++s) {
         V sum{};
+#pragma GCC unroll 8
         for (int j = 0; j < A; ++j) sum += factor[j][s] * half[r][j];
         store(results[r * 3 + s], sum);
       }

@@ -126,6 +126,17 @@ def instruction_sets() -> list[str]:
     return _ops.isas().split()
 
 
+def keeps_results() -> bool:
+    """Whether results live in memory that is kept (csrc/results.h): torch >= 2.11 and no
+    FASTCONV_KEEP_MB=0."""
+    return _ops.keeps_results()
+
+
+def kept_bytes(release: bool = False) -> int:
+    """Bytes kept for results to come; `release` gives them back to the system first."""
+    return _ops.kept_bytes(release)
+
+
 def explain(
     operation: str,
     g: ConvGeometry,

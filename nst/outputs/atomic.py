@@ -65,7 +65,11 @@ def check_folder(path: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "is write-protected")
+        with suppress(FileNotFoundError):
+            path.lstat()  # refuses a name that is too long
         probe.touch(exist_ok=False)
+    except ValueError as error:
+        raise OutputError(f"{str(path)!r}: cannot be written: {error}") from error
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:

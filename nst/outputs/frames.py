@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,29 @@ def animate(
     is held for a while.
     """
     target = Path(out_path)
-    animator = ANIMATORS.get(target.suffix.lower())
-    if animator is None:
-        got = f"'{target.suffix}'" if target.suffix else "no suffix"
-        raise OutputError(f"{target}: expected one of {', '.join(ANIMATORS)}, got {got}")
-    if not (math.isfinite(fps) and 0 < fps <= animator.fastest):
-        raise OutputError(
-            f"{target}: fps expects a number above 0, {animator.fastest} at most, got {fps!r}"
-        )
+    animator = animator_for(target, fps)
     reel = _Reel(_frames_of(frames))
     with atomic_path(target) as temporary:
         animator.write(temporary, reel, fps)
     return target
+
+
+def animator_for(path: Path, fps: float) -> Animator:
+    """The row of a path's suffix, or OutputError if it cannot be written so, or not here."""
+    animator = ANIMATORS.get(path.suffix.lower())
+    if animator is None:
+        got = f"'{path.suffix}'" if path.suffix else "no suffix"
+        raise OutputError(f"{path}: expected one of {', '.join(ANIMATORS)}, got {got}")
+    if not (math.isfinite(fps) and 0 < fps <= animator.fastest):
+        raise OutputError(
+            f"{path}: fps expects a number above 0, {animator.fastest} at most, got {fps!r}"
+        )
+    if animator.needs and find_spec(animator.needs) is None:
+        raise OutputError(
+            f"{path.suffix} needs the extra `plot`: pip install 'fastconv-nst[plot]'; "
+            "or write a .gif"
+        )
+    return animator
 
 
 def _frames_of(frames: str | os.PathLike[str] | Iterable[Any]) -> list[Any]:
@@ -164,13 +176,8 @@ def _shared_palette(reel: _Reel) -> Image.Image:
 
 
 def _write_mp4(path: Path, reel: _Reel, fps: float) -> None:
-    try:
-        import imageio_ffmpeg  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise OutputError(
-            f"{path.suffix} needs the extra `plot`: pip install 'fastconv-nst[plot]'; "
-            "or write a .gif"
-        ) from error
+    import imageio_ffmpeg  # type: ignore[import-untyped]
+
     width, height = reel.size
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
     # crf 16: brush strokes are as hard to pack as noise, and the default smears them.
@@ -206,11 +213,12 @@ def _feed(ffmpeg: subprocess.Popen[bytes], reel: _Reel, held: int) -> None:
 
 @dataclass(frozen=True)
 class Animator:
-    """One animation format; `fastest` is what players keep up with."""
+    """One animation format; `fastest` is what players keep up with, `needs` a package."""
 
     write: Callable[[Path, _Reel, float], None]
     fastest: int
+    needs: str = ""
 
 
 # Browsers slow a GIF down to 10 frames per second when a frame is shorter than 20 ms.
-ANIMATORS = {".gif": Animator(_write_gif, 50), ".mp4": Animator(_write_mp4, 120)}
+ANIMATORS = {".gif": Animator(_write_gif, 50), ".mp4": Animator(_write_mp4, 120, "imageio_ffmpeg")}

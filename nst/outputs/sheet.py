@@ -1,9 +1,14 @@
-"""The comparison sheet: content, styles and result side by side, each with its label."""
+"""The comparison sheet: content, styles and result side by side, each with its label.
+
+And how far pictures that should be alike are apart, in numbers and as pictures.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +30,21 @@ def compare_sheet(
     pictures_with_labels: Sequence[tuple[Any, str]],
     path: str | os.PathLike[str],
     height: int | None = None,
+    per_row: int | None = None,
 ) -> Path:
-    """Write pictures of equal height in rows of up to four, with their labels underneath.
+    """Write pictures of equal height in rows, with their labels underneath.
 
     A picture is anything `load_picture` reads.  `height` is that of one picture; by default the
-    last one's, the result's own.
+    last one's, the result's own.  By default rows hold four at most, and as equal a number as
+    can be: five are three and two.
     """
     if not pictures_with_labels:
         raise PictureError("expected one picture or more for the sheet, got none")
     images = [_image(source) for source, _ in pictures_with_labels]
     side = height or images[-1].height
     tiles = [_tile(image, label, side) for image, (_, label) in zip(images, pictures_with_labels)]
-    rows = [tiles[i : i + _PER_ROW] for i in range(0, len(tiles), _PER_ROW)]
+    per_row = per_row or math.ceil(len(tiles) / math.ceil(len(tiles) / _PER_ROW))
+    rows = [tiles[i : i + per_row] for i in range(0, len(tiles), per_row)]
     gap = max(4, round(_MARGIN * side))
     width = max(sum(tile.width + gap for tile in row) for row in rows) + gap
     sheet = Image.new("RGB", (width, sum(row[0].height + gap for row in rows) + gap), _PAPER)
@@ -76,3 +84,43 @@ def _fitting(draw: ImageDraw.ImageDraw, label: str, width: int, size: int) -> tu
     while len(label) > 1 and draw.textlength(label + "...", font) > width:
         label = label[:-1]
     return label + "...", font
+
+
+# ---------------------------------------------------------------- differences
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a picture is from another: |a - b| over all pixels and channels, in [0, 1]."""
+
+    largest: float
+    mean: float
+    rgb: torch.Tensor  # |a - b|, (1, 3, h, w)
+
+    @property
+    def words(self) -> str:
+        """In the steps of 8-bit pictures, as one thinks of them."""
+        return f"{255 * self.largest:.3g}/255 at most, {255 * self.mean:.2g}/255 on average"
+
+
+def differences(reference: Any, others: Sequence[Any]) -> list[Difference]:
+    """Each of `others` against the reference; all must have its size."""
+    first = load_picture(reference)
+    found = []
+    for other in others:
+        picture = load_picture(other)
+        if picture.hw != first.hw:
+            raise PictureError(
+                f"{picture.name}: expected the size of the first picture, "
+                f"{first.hw[1]}x{first.hw[0]}, got {picture.hw[1]}x{picture.hw[0]}"
+            )
+        apart = (picture.rgb - first.rgb).abs()
+        found.append(Difference(float(apart.max()), float(apart.double().mean()), apart))
+    return found
+
+
+def amplified(found: Sequence[Difference]) -> tuple[list[torch.Tensor], float]:
+    """The differences as pictures, multiplied until the largest of them all is white."""
+    largest = max((difference.largest for difference in found), default=0.0)
+    factor = 1 / largest if largest > 0 else 1.0
+    return [(factor * difference.rgb).clamp(0, 1) for difference in found], factor

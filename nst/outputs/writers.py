@@ -108,21 +108,10 @@ def save_picture(
     is transparent becomes white.
     """
     target = Path(path)
-    writer = writer_for(target)
-    if bits not in writer.bits:
-        deep = ", ".join(suffix for suffix, row in WRITERS.items() if bits in row.bits)
-        raise OutputError(
-            f"{target}: expected {' or '.join(map(str, writer.bits))} bits per channel, "
-            f"got {bits}; " + (f"{bits} go with {deep}" if deep else "ask for 8")
-        )
+    writer = writer_for(target, bits, (rgb.shape[-2], rgb.shape[-1]))
     if not 1 <= quality <= 100:
         raise OutputError(f"{target}: quality expects a number from 1 to 100, got {quality!r}")
     sheet = Sheet(to_pixels(rgb, alpha, bits), _as_json(settings), int(quality))
-    if max(sheet.pixels.shape[:2]) > writer.longest_side:
-        raise OutputError(
-            f"{target}: {target.suffix} holds sides up to {writer.longest_side} pixels, "
-            f"got {sheet.pixels.shape[1]}x{sheet.pixels.shape[0]}; write a .png"
-        )
     # Through memory: given a file, Pillow takes a write that a full disk cut short for a whole one.
     encoded = io.BytesIO()
     writer.write(encoded, sheet)
@@ -131,17 +120,31 @@ def save_picture(
     return target
 
 
-def writer_for(path: Path) -> Writer:
+def writer_for(path: Path, bits: int = 8, hw: tuple[int, int] = (1, 1)) -> Writer:
+    """The row of a path's suffix, or OutputError if it cannot hold such a picture."""
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
         got = f"'{path.suffix}'" if path.suffix else "no suffix"
         raise OutputError(f"{path}: expected one of {', '.join(WRITERS)}, got {got}")
+    if bits not in writer.bits:
+        deep = ", ".join(suffix for suffix, row in WRITERS.items() if bits in row.bits)
+        raise OutputError(
+            f"{path}: expected {' or '.join(map(str, writer.bits))} bits per channel, "
+            f"got {bits}; " + (f"{bits} go with {deep}" if deep else "ask for 8")
+        )
+    if max(hw) > writer.longest_side:
+        raise OutputError(
+            f"{path}: {path.suffix} holds sides up to {writer.longest_side} pixels, "
+            f"got {hw[1]}x{hw[0]}; write a .png"
+        )
     return writer
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise OutputError now if `path` could not be written later: its suffix, folder, rights."""
-    writer_for(Path(path))
+def check_writable(
+    path: str | os.PathLike[str], bits: int = 8, hw: tuple[int, int] = (1, 1)
+) -> None:
+    """Raise OutputError now if `path` could not be written later: its format, folder, rights."""
+    writer_for(Path(path), bits, hw)
     check_folder(Path(path))
 
 

@@ -112,7 +112,27 @@ def large_cases() -> list[Case]:
     return cases
 
 
-LARGE = large_cases()
+# Where the general path cuts a picture into blocks, or leaves taps and phases out.
+CUT = (
+    Case(
+        "dilation 12 on 33 lines: blocks end where taps do",
+        (1, 20, 33, 33),
+        (18, 20, 3, 3),
+        1,
+        12,
+        12,
+    ),
+    Case("dilation 20 on 41x37", (2, 5, 41, 37), (17, 5, 3, 3), 1, 20, 20),
+    Case("dilated columns alone", (1, 7, 9, 70), (9, 7, 3, 5), 1, (1, 24), (1, 12)),
+    Case("patches of 16", (1, 3, 48, 64), (40, 3, 16, 16), 16),
+    Case("stride 3, kernel 2: phases that no tap hits", (1, 17, 40, 50), (18, 17, 2, 2), 3, 1),
+    Case("stride (2, 3) over many channels", (1, 70, 21, 23), (33, 70, 3, 3), (2, 3), 1),
+    Case("one pixel under 3x3, many channels", (1, 70, 1, 1), (65, 70, 3, 3), 1, 1),
+    Case("depthwise, wider than a block", (1, 2, 9, 1100), (2, 1, 3, 3), 1, 1, groups=2),
+    Case("depthwise, taller than a block, stride 2", (1, 3, 150, 70), (3, 1, 5, 3), 2, 2, groups=3),
+    Case("one channel to many, batch", (9, 1, 28, 28), (32, 1, 3, 3), 1, 1),
+)
+LARGE = [*large_cases(), *CUT]
 large = pytest.mark.parametrize("case", LARGE, ids=lambda case: case.about)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from fastconv.registry import load
 
 @pytest.fixture(autouse=True)
 def _none_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(precision.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.setattr(precision, "_from_environment", "fp32")
     monkeypatch.setattr(precision, "_in_force", None)
 
 
@@ -41,13 +43,19 @@ def test_a_block_ends_with_itself_even_by_an_error() -> None:
 
 
 def test_the_environment_is_asked_where_nothing_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTCONV_PRECISION", "bf16")
-    assert current_precision() == "bf16"
-    with set_precision("fp32"):
-        assert current_precision() == "fp32"
-    monkeypatch.setenv("FASTCONV_PRECISION", "half")
+    assert said_with("bf16", monkeypatch) == "bf16"
+    with set_precision("tf32"):
+        assert said_with("bf16", monkeypatch) == "tf32"
     with pytest.raises(ArgumentError, match=r"precision 'half' .* choices: fp32, tf32, bf16"):
-        current_precision()
+        said_with("half", monkeypatch)
+
+
+def said_with(value: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is in force where the variable had this value when fastconv was imported."""
+    monkeypatch.setenv(precision.ENVIRONMENT_VARIABLE, value)
+    read = runpy.run_path(precision.__file__, run_name="fastconv.precision")
+    monkeypatch.setattr(precision, "_from_environment", read["_from_environment"])
+    return current_precision()
 
 
 def test_a_mistyped_name_is_told_and_changes_nothing() -> None:

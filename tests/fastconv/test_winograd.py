@@ -192,24 +192,27 @@ def test_weights_prepared_for_another_shape_are_refused() -> None:
 # The choice
 
 
-def test_algorithm_is_chosen_by_block_statement_and_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("FASTCONV_ALGO", raising=False)
-    assert current_algorithm() == "auto"
-    monkeypatch.setenv("FASTCONV_ALGO", "f6")
-    assert current_algorithm() == "f6"
-    with use_algorithm("f4"):
-        assert current_algorithm() == "f4"
-    assert current_algorithm() == "f6"
+def test_algorithm_is_chosen_by_statement_and_block() -> None:
+    with use_algorithm("f6"):
+        assert current_algorithm() == "f6"
+        with use_algorithm("f4"):
+            assert current_algorithm() == "f4"
+        assert current_algorithm() == "f6"
 
 
-def test_unknown_algorithm_is_refused_with_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("value", "said"), [("", "auto"), ("f6", "f6"), ("wino", "'wino'")])
+def test_algorithm_is_chosen_by_the_environment(value: str, said: str) -> None:
+    program = "from fastconv.algorithms import current_algorithm; print(current_algorithm())"
+    environment = {**os.environ, "FASTCONV_ALGO": value}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert said in (run.stdout if value != "wino" else run.stderr.splitlines()[-1])
+
+
+def test_unknown_algorithm_is_refused_with_the_choices() -> None:
     with pytest.raises(ArgumentError, match=r"did you mean 'f4'.*auto, direct, f4, f6"):
         use_algorithm("f44")
-    monkeypatch.setenv("FASTCONV_ALGO", "wino")
-    with pytest.raises(ArgumentError, match="'wino'"):
-        current_algorithm()
 
 
 @pytest.mark.parametrize("isa", native.instruction_sets()[1:])

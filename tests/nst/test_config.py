@@ -81,6 +81,12 @@ def test_a_number_out_of_its_range_is_refused_by_name(name: str) -> None:
         ({"content_weight": 0, "style_weight": 0}, "nothing to do"),
         ({"iterations": ()}, "one number, or one per scale"),
         ({"iterations": 2.5}, "whole numbers"),
+        ({"history": 2.5}, "history expects whole numbers"),
+        ({"save_every": 2.5}, "save_every expects whole numbers"),
+        ({"normalize": "yes"}, "normalize expects true or false"),
+        ({"style_layers": 5}, "style_layers expects layer names"),
+        ({"output": 5}, "output expects a path"),
+        ({"style_weight": math.inf}, "style_weight expects a finite number"),
         ({"max_memory": "lots"}, "900M or 4G"),
         ({"max_memory": "0G"}, "900M or 4G"),
     ],
@@ -89,6 +95,10 @@ def test_a_mistake_is_told_in_one_line(options: dict[str, Any], words: str) -> N
     with pytest.raises(ConfigError, match=words) as caught:
         StyleConfig.of("quality", **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_large_seed_keeps_all_its_digits() -> None:
+    assert StyleConfig(seed=2**63 - 1).seed == 2**63 - 1
 
 
 def test_an_unknown_preset_is_refused() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fastconv import backends
 from nst._torchvision import import_torchvision
 from nst.config import StyleConfig
 from nst.errors import ConfigError, LayerError
@@ -190,6 +191,17 @@ def test_the_table_has_a_line_per_layer_and_names_the_kernel() -> None:
     assert len(lines) == 3 + len(layer_names("vgg16")) + 1
     assert lines[3].startswith("conv1_1")
     assert lines[3].endswith("torch")
+
+
+@pytest.mark.skipif(not backends()["native"].available, reason="the native backend is not built")
+def test_of_the_native_backend_the_table_names_the_algorithm() -> None:
+    lines = table("vgg19", (64, 64), "native")
+    assert "native winograd_f" in next(line for line in lines if line.startswith("conv3_2"))
+
+
+def test_a_size_below_the_pools_is_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match="size 8x8: vgg19 needs sides of 32 pixels or more"):
+        table("vgg19", (8, 8), "torch")
 
 
 def test_memory_grows_with_the_picture_and_the_largest_size_fits() -> None:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import nst as nst_package
+from fastconv import backends
 from nst.cli import ABOUT, main
 from nst.commands import COMMANDS
 from nst.config import OPTION_NAMES
@@ -36,6 +37,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seed, name in enumerate(("content", "style")):
         coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((44, 33), Image.Resampling.BICUBIC).save(f"{name}.png")
+    Path("preset.toml").write_text('preset = "gaty"')
     return tmp_path
 
 
@@ -45,14 +47,16 @@ def nst(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_stylize_writes_the_picture_and_says_so(pictures: Path) -> None:
+    before = {p.name for p in pictures.iterdir()}
     done = nst("stylize", "content.png", "style.png", "-o", "out.png", *SMALL)
     assert done.returncode == 0, done.stderr
     with Image.open("out.png") as image:
         assert image.size == (40, 30)
     assert "wrote out.png" in done.stdout
     assert "network builtin" in done.stdout
+    assert "computed by torch on cpu, float32" in done.stdout
     assert "scale 2/2 40x30 iteration 7/7" in done.stderr
-    assert sorted(p.name for p in pictures.iterdir()) == ["content.png", "out.png", "style.png"]
+    assert {p.name for p in pictures.iterdir()} == before | {"out.png"}
 
 
 def test_without_a_name_the_result_is_named_after_its_pictures() -> None:
@@ -113,11 +117,21 @@ MISTAKES = [
     ("stylize --resume content.png", "is not a checkpoint"),
     ("stylize --from content.png", "content.png"),
     ("stylize content.png style.png --network builtin --max-memory 5M", "max_memory is 5M"),
+    ("stylize content.png style.png --config preset.toml", "did you mean 'gatys'"),
+    ("stylize content.png style.png -o out.jpg --bits 16", "16 go with .png, .tif, .tiff"),
+    ("stylize content.png style.png --plot out.xyz", ".svg"),
+    ("stylize content.png style.png --animate out.gif --fps 100", "50 at most"),
+    ("stylize content.png style.png --precision bfloat16 --backend numba", "--backend torch"),
+    ("network builtin -s 8", "32 pixels or more"),
+    ("features content.png -o content.png/x.png", "cannot be written"),
     ("stylise", "did you mean 'stylize'"),
     ("network vgg20", "did you mean 'vgg"),
     ("show style.png", "style.png"),
     ("animate none", "none"),
     ("compare content.png --labels a b", "one text per picture"),
+    ("compare content.png -d", "two pictures or more"),
+    ("compare content.png style.png -o sheet.xyz", ".xyz"),
+    ("compare content.png style.png -c -1", "at least 1"),
     ("features content.png --network builtin --layer relu9_1", "no layer 'relu9_1'"),
 ]
 
@@ -176,6 +190,61 @@ def test_a_result_can_be_repeated_from_its_own_metadata() -> None:
     assert read_settings("three.png")["config"]["seed"] == 4
 
 
+def test_repeating_keeps_the_file_s_own_settings_and_the_network_that_auto_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    words = ["stylize", "content.png", "style.png", *SMALL, "--network", "auto", "-q"]
+    assert main([*words, "--quality", "40", "-o", "one.jpg"]) == 0
+    assert main(["stylize", "--from", "one.jpg", "-q", "-o", "two.jpg"]) == 0
+    kept = read_settings("two.jpg")["config"]
+    assert (kept["quality"], kept["network"]) == (40, "builtin")
+    with Image.open("one.jpg") as one, Image.open("two.jpg") as two:
+        assert np.array_equal(np.asarray(one), np.asarray(two))
+
+
+def test_a_warning_is_one_line_and_the_run_goes_on() -> None:
+    with Image.open("content.png") as image:
+        image.save("odd.png", icc_profile=b"no profile")
+    words = ["stylize", "odd.png", "style.png", *SMALL, "-q", "-o", "out.png"]
+    told = subprocess.run(
+        [sys.executable, "-m", "nst", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=ENVIRONMENT | {"PYTHONWARNINGS": "default"},
+    )
+    assert told.returncode == 0
+    (line,) = told.stderr.splitlines()
+    assert line.startswith("nst: warning: odd.png: its colour profile cannot be used")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has machines without a display")
+def test_show_opens_the_viewer_or_says_that_there_is_no_display(pictures: Path) -> None:
+    viewer = pictures / "bin" / "xdg-open"
+    viewer.parent.mkdir()
+    viewer.write_text(f'#!/bin/sh\ncp "$1" {pictures}/shown.png\n')
+    viewer.chmod(0o755)
+    words = ["stylize", "content.png", "style.png", *SMALL, "-q", "--show", "-o", "out.png"]
+    # Pillow leaves the viewer running, of which Python would warn
+    without = ("DISPLAY", "WAYLAND_DISPLAY", "PYTHONWARNINGS")
+    plain = {k: v for k, v in ENVIRONMENT.items() if k not in without}
+    for environment, said in (
+        (plain, "nst: --show: there is no display here\n"),
+        (plain | {"DISPLAY": ":9", "PATH": f"{viewer.parent}:{plain['PATH']}"}, ""),
+    ):
+        command = [sys.executable, "-m", "nst", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+        assert (done.returncode, done.stderr) == (0, said)
+    for _ in range(100):  # the viewer is a process of its own
+        if (pictures / "shown.png").exists():
+            break
+        time.sleep(0.05)
+    time.sleep(0.1)
+    with Image.open("shown.png") as shown, Image.open("out.png") as written:
+        assert np.array_equal(np.asarray(shown), np.asarray(written))
+
+
 def test_flags_win_over_the_config_file_and_that_over_the_preset() -> None:
     Path("mine.toml").write_text("tv_weight = 0.5\nstyle_weight = 9.0\n")
     words = ["--preset", "seed", "--config", "mine.toml", "-sw", "3", "-o", "out.png", "-q"]
@@ -212,6 +281,23 @@ def test_network_features_and_compare_do_what_they_say(capsys: pytest.CaptureFix
     for name in ("maps.png", "gram.png", "sheet.png"):
         with Image.open(name) as image:
             assert min(image.size) > 30
+
+
+def test_four_backends_paint_the_same_picture_and_compare_tells_how_far_they_are_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["stylize", "content.png", "style.png", *SMALL, "-q"]
+    there = [name for name, info in backends().items() if info.available]
+    for name in there:
+        assert main([*words, "--backend", name, "-o", f"{name}.png"]) == 0
+    capsys.readouterr()
+    files = [f"{name}.png" for name in there]
+    assert main(["compare", *files, "--difference", "-o", "sheet.png"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(there)
+    for name, line in zip(there[1:], lines):
+        assert line.startswith(f"{name} from {there[0]}: ")
+        assert float(line.split(": ")[1].split("/")[0]) <= 1
 
 
 def test_frames_become_an_animation_afterwards() -> None:

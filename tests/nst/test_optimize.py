@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from nst.config import StyleConfig
 from nst.errors import NstError
 from nst.objective import Balance, Evaluation
-from nst.optimize import HALVINGS, OPTIMIZERS, Adam, Optimizer
+from nst.optimize import HALVINGS, LBFGS, OPTIMIZERS, Adam, Optimizer
 
 GOAL = 0.25
 Objective = Callable[[Tensor], Evaluation]
@@ -54,6 +55,21 @@ def test_one_step_is_one_evaluation_and_the_first_is_of_the_start(name: str) -> 
     run(optimizer(name), watched, 5)
     assert len(seen) == 5
     assert (seen[0] == 0.9).all()
+
+
+def test_lbfgs_never_leaps_however_far_the_bottom_seems() -> None:
+    def nearly_straight(x: Tensor) -> Evaluation:  # its bottom is at -5000
+        total = (x + 1e-4 * x.square()).mean() + 10
+        return Evaluation(total, {"total": total.item()})
+
+    it = optimizer("lbfgs")
+    assert isinstance(it, LBFGS)
+    places = [it.x.detach().clone()]
+    for _ in range(8):
+        it.step(nearly_straight)
+        places.append(it.x.detach().clone())
+    moves = [float((b - a).abs().mean()) for a, b in itertools.pairwise(places)]
+    assert max(moves) == pytest.approx(it.LONGEST, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

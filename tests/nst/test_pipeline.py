@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import nst
-from fastconv import backends
+from fastconv import backends, use_backend
 from nst.checkpoint import load
 from nst.config import StyleConfig
 from nst.errors import CheckpointError, ConfigError, LayerError, OutputError, PictureError
@@ -20,6 +20,8 @@ from nst.images import load_picture
 from nst.optimize import OPTIMIZERS
 from nst.outputs import read_settings
 from nst.pipeline import plan
+from nst.run import choose_backend
+from nst.samples import scene, swirls
 
 SMALL: dict[str, Any] = {
     "size": 40,
@@ -77,6 +79,28 @@ def test_the_presets_run_and_lower_their_loss(preset: str) -> None:
     result = nst.stylize(CONTENT, STYLE, preset=preset, **options, **layers)
     losses = [row["total"] for row in result.losses]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("preset", ["gatys", "seed"])
+def test_lbfgs_comes_down_on_the_demo_s_pictures_without_stepping_back(preset: str) -> None:
+    options = {"size": 64, "iterations": 25, "network": "builtin", "backend": "torch"}
+    result = nst.stylize(scene(64, 0), swirls(64, 0), preset=preset, **options)
+    assert result.notes == []
+    assert result.losses[-1]["total"] < 0.2 * result.losses[0]["total"]
+
+
+def test_the_paper_s_content_weight_is_fitted_to_the_layer_that_the_built_in_network_reads() -> (
+    None
+):
+    def share(**options: Any) -> float:
+        """What of the content's loss is in the total, with no style."""
+        (row,) = run(
+            preset="gatys", style_weight=0.0, iterations=1, scales=1, range_weight=0.0, **options
+        ).losses
+        return row["total"] / row["content"]
+
+    assert share(content_layers=()) == pytest.approx(0.05, rel=1e-3)
+    assert share(content_layers=("relu2_2",)) == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "lbfgs"}, {"init": "random", "seed": 5}])
@@ -143,6 +167,7 @@ def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:
         (lambda p: torch.save(torch.load(p) | {"version": 99}, p), "version 99"),
         (lambda p: torch.save(torch.load(p) | {"digest": "0"}, p), "other weights"),
         (lambda p: torch.save(torch.load(p) | {"config": {"preset": "x"}}, p), "is damaged"),
+        (lambda p: torch.save(torch.load(p) | {"state": {}}, p), "is damaged: KeyError"),
     ],
 )
 def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, damage: Any, words: str) -> None:
@@ -260,6 +285,23 @@ def test_bfloat16_stays_near_float32_and_float64_nearer() -> None:
     assert float((double - single).abs().mean()) < 1e-3
 
 
+def test_bfloat16_takes_the_backend_that_has_it_and_the_result_says_so() -> None:
+    options = {**SMALL, "backend": "auto", "iterations": 1, "scales": 1, "device": "cpu"}
+    half = nst.stylize(CONTENT, STYLE, precision="bfloat16", **options)
+    assert half.computed == "torch on cpu, bfloat16"
+    assert half.settings["computed"] == half.computed
+    single = nst.stylize(CONTENT, STYLE, **options)
+    assert single.computed.endswith("on cpu, float32")
+    apart = abs(half.losses[0]["style"] / single.losses[0]["style"] - 1)
+    assert 1e-6 < apart < 0.05, "8 bits of mantissa are seen, and no more than them"
+
+
+def test_auto_heeds_the_backend_in_force() -> None:
+    with use_backend("naive"):
+        assert choose_backend(StyleConfig(backend="auto", device="cpu")) == "naive"
+    assert choose_backend(StyleConfig(backend="numba", device="cpu")) == "numba"
+
+
 def test_iterate_yields_pictures_at_the_size_of_each_scale() -> None:
     steps = [
         (step.scale, tuple(step.picture.shape)) for step in nst.iterate(CONTENT, STYLE, **SMALL)
@@ -318,7 +360,8 @@ def test_the_settings_are_kept_in_the_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"output": "no/../\0/out.png"}, (OutputError, ValueError)),
+        ({"output": "no/../\0/out.png"}, OutputError),
+        ({"output": 300 * "a" + ".png"}, OutputError),
         ({"output": "out.xyz"}, OutputError),
         ({"style_layers": ("relu8_1",)}, LayerError),
         ({"style_layer_weights": (1.0,)}, ConfigError),
@@ -326,7 +369,12 @@ def test_the_settings_are_kept_in_the_picture(tmp_path: Path) -> None:
         ({"style_layers": ("relu5_1",), "size": 15}, ConfigError),
         ({"device": "mps"}, ConfigError),
         ({"max_memory": "10M"}, ConfigError),
-        ({"animate": "a.png"}, ConfigError),
+        ({"animate": "a.png"}, OutputError),
+        ({"animate": "a.gif", "fps": 100.0}, OutputError),
+        ({"plot": "a.xyz"}, OutputError),
+        ({"output": "a.jpg", "bits": 16}, OutputError),
+        ({"output": "a.webp", "size": "17000x20", "style_scale": 0.05}, OutputError),
+        ({"precision": "bfloat16", "backend": "numba"}, ConfigError),
         ({"save_every": 3}, ConfigError),
         ({"iterations": (1, 2, 3)}, ConfigError),
     ],
@@ -335,6 +383,7 @@ def test_a_mistake_is_found_before_anything_is_computed(
     options: dict[str, Any], error: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nst.run.Run.steps", lambda self: pytest.fail("it was computed"))
     with pytest.raises(error):
         run(**options)
     assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import torch
 from PIL import Image
 
 import nst
-from nst.checkpoint import load
+from nst.checkpoint import _save, load
 from nst.errors import OutputError
 from nst.keeping import checkpoint_path
 from nst.outputs import read_settings
@@ -132,19 +135,90 @@ def test_the_checkpoint_goes_where_it_is_told_or_beside_the_result() -> None:
     assert checkpoint_path(nst.StyleConfig()) is None
 
 
-def test_a_full_disk_is_an_output_error_and_leaves_nothing(
+class FullDisk:
+    """Stands for os.fsync: below `folder` the disk is full while `full` is true."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: str, full: bool = True) -> None:
+        self.folder, self.full, self.fsync = folder, full, os.fsync
+        monkeypatch.setattr("nst.outputs.atomic.os.fsync", self)
+        monkeypatch.setattr("nst.outputs.atomic.open", self.open, raising=False)
+
+    def open(self, path: Path, mode: str) -> Any:
+        if self.full and self.folder in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return open(path, mode)
+
+    def __call__(self, number: int) -> None:
+        self.fsync(number)
+
+
+def test_a_checkpoint_that_finds_the_disk_full_is_told_and_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(content: object, path: Path) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    FullDisk(monkeypatch, "full")
+    result = nst.stylize(
+        CONTENT,
+        STYLE,
+        output=tmp_path / "out.png",
+        checkpoint=tmp_path / "full" / "run.ckpt",
+        checkpoint_minutes=0.0,
+        **SMALL,
+    )
+    (note,) = result.notes
+    assert note.startswith("no checkpoint: ")
+    assert "the disk is full" in note
+    assert len(result.losses) == 7
+    assert [p.name for p in tmp_path.rglob("*.*")] == ["out.png"]
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match="cannot be written"):
-        nst.stylize(
-            CONTENT, STYLE, checkpoint=tmp_path / "run.ckpt", checkpoint_minutes=0.0, **SMALL
-        )
-    assert list(tmp_path.iterdir()) == []
+
+def test_a_frame_that_finds_the_disk_full_ends_the_run_but_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch, "frames", full=False)
+
+    def fill(step: nst.Step) -> None:
+        disk.full = step.iteration == 3
+
+    options = {"output": tmp_path / "out.png", "save_every": 1, **SMALL}
+    with pytest.raises(
+        OutputError, match=r"disk is full.*go on with: nst stylize --resume"
+    ) as told:
+        nst.stylize(CONTENT, STYLE, callback=fill, **options)
+    assert "\n" not in str(told.value)
+    assert read_settings(tmp_path / "out.png")["iterations"] == 4
+    disk.full = False
+    resumed = nst.stylize(resume=tmp_path / "out.ckpt")
+    assert torch.equal(resumed.rgb, watched(Observer()).rgb)
+
+
+def test_a_result_that_cannot_be_written_at_the_end_is_kept_in_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch, "full")
+    options = {"output": tmp_path / "full" / "out.png", "checkpoint": tmp_path / "run.ckpt"}
+    with pytest.raises(OutputError, match=r"disk is full.*--resume .*run\.ckpt"):
+        nst.stylize(CONTENT, STYLE, **options, **SMALL)
+    disk.full = False
+    resumed = nst.stylize(resume=tmp_path / "run.ckpt", output=tmp_path / "out.png")
+    assert torch.equal(resumed.rgb, watched(Observer()).rgb)
+    assert len(resumed.losses) == 7
+
+
+def test_where_the_checkpoint_has_no_room_either_it_goes_to_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FullDisk(monkeypatch, "full")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spare"))
+    with pytest.raises(OutputError, match=r"disk is full.*--resume .*spare.nst-out\.ckpt"):
+        nst.stylize(CONTENT, STYLE, output=tmp_path / "full" / "out.png", **SMALL)
+    resumed = nst.stylize(resume=tmp_path / "spare" / "nst-out.ckpt", output=tmp_path / "out.png")
+    assert torch.equal(resumed.rgb, watched(Observer()).rgb)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_full_disk_is_told_by_its_name_although_torch_hides_it() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
+        _save({"a": torch.zeros(9)}, file)
 
 
 def test_frames_for_an_animation_are_cleared_up_when_the_run_fails(

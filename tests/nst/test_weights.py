@@ -115,7 +115,11 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
 
 
-@pytest.mark.parametrize("spoil", [damaged, cut_short])
+def text(path: Path) -> None:
+    path.write_text("hello " * 99)
+
+
+@pytest.mark.parametrize("spoil", [damaged, cut_short, text])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_a_damaged_file_is_told_in_one_line(tmp_path: Path, spoil: Any, suffix: str) -> None:
     path = tmp_path / f"weights{suffix}"
