@@ -361,3 +361,21 @@ def test_mistakes_are_told(card: Emulated) -> None:
     with pytest.raises(ArgumentError, match="device of layer 0's weight, 'cpu', got 'meta'"):
         frozen(torch.rand(1, 3, 18, 23, device="meta"))
     assert set(OPERATIONS) > set(frozen_cuda_plan.DIRECTIONS)
+
+
+def test_a_pool_takes_the_first_among_equals_and_any_nan(card: Emulated) -> None:
+    x = torch.randint(0, 2, (2, 3, 7, 6)).float()
+    x[0, 1, 2, 3] = torch.nan
+    leaf = x.clone().requires_grad_()
+    expected = nn.functional.max_pool2d(leaf, 2)
+    dy = torch.randn_like(expected)
+    expected.backward(dy)
+
+    def last(tensor: Tensor) -> Tensor:
+        return tensor.detach().permute(0, 2, 3, 1).contiguous()
+
+    pooled, dx = last(expected) * 0, last(x) * 0
+    card.cuda_pool(last(x), pooled, False, list(x.shape))
+    card.cuda_unpool(last(dy), last(x), dx, False, False, list(x.shape))
+    torch.testing.assert_close(pooled, last(expected), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(dx, last(leaf.grad), rtol=0, atol=0)
