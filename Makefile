@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
 
-.PHONY: help demo test bench tutorial lint sanitize clean
+.PHONY: help demo test bench bench-cuda tutorial lint sanitize sanitize-cuda compile-cuda clean
 help:
 	@echo "make demo      see it work           make test      the tests"
 	@echo "make bench     the benchmarks        make lint      style and types"
 	@echo "make tutorial  the notebook in docs/, executed"
 	@echo "make sanitize  native code under AddressSanitizer and UBSan"
+	@echo "make bench-cuda, make sanitize-cuda    the same on a CUDA card"
+	@echo "make compile-cuda                      every CUDA source compiles; no card needed"
 	@echo "make clean     remove everything that was made here"
 
 demo: $(READY)
@@ -23,6 +25,9 @@ bench: $(READY)
 	@mkdir -p build
 	$(BIN)/python -m pytest -q bench -c bench/pytest.ini --benchmark-json=build/bench.json
 	$(BIN)/python bench/report.py build/bench.json
+
+bench-cuda: $(READY)
+	$(BIN)/python bench/bench_cuda.py
 
 # The notebook needs Jupyter's own packages, which nothing else does.
 tutorial: $(READY)
@@ -37,7 +42,8 @@ lint: $(READY)
 # The tests once more, with memory errors and undefined behaviour of the native code fatal.
 # libasan must be there before Python is, and libstdc++ with it, or it cannot see exceptions thrown;
 # torch's own leaks at exit are not ours to report.  Page faults cannot be counted here: the
-# sanitizer's own memory makes them.
+# sanitizer's own memory makes them.  Emulated CUDA kernels have guard pages instead: it does not
+# follow fibres from stack to stack.
 SANITIZED := build/sanitize
 PRELOAD = $$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so.6)
 sanitize: $(READY)
@@ -46,7 +52,20 @@ sanitize: $(READY)
 	$(BIN)/cmake --build $(SANITIZED)
 	LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	  FASTCONV_TEST_EXTENSION=$(abspath $(SANITIZED))/_C.abi3.so \
-	  $(BIN)/python -m pytest -q tests/fastconv -k "(native or winograd or frozen) and not compile and not fresh_memory"
+	  $(BIN)/python -m pytest -q tests/fastconv -k "(native or winograd or frozen) and not compile and not fresh_memory and not cuda"
+
+# On a card: the case table on it, then a part of it again with every access of memory checked.
+sanitize-cuda: $(READY)
+	@$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "make sanitize-cuda: no CUDA card in reach of torch; it needs one"; exit 1; }
+	@command -v compute-sanitizer >/dev/null || { echo "missing: compute-sanitizer, a part of the CUDA toolkit"; exit 1; }
+	$(BIN)/fastconv check --backend native --device cuda
+	for tool in memcheck racecheck; do PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 	  $(BIN)/fastconv check --backend native --device cuda --cases 60 || exit 1; done
+
+# The kernels for every card that they are meant for; with a CPU-only torch as well.
+compile-cuda: $(READY)
+	FASTCONV_CUDA=1 $(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
+	$(BIN)/cmake --build build/cuda --target cuda_kernels
 
 $(READY): $(SOURCES)
 	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON). Install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }

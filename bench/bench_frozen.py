@@ -11,26 +11,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import contenders
-from torch import Tensor, nn
+from networks import vgg19_to_conv5_1
+from torch import Tensor
 
 from fastconv import freeze
 from fastconv.benchmark import Contender
-
-WIDTHS = (64, 64, "pool", 128, 128, "pool", *[256] * 4, "pool", *[512] * 4, "pool", 512)
-
-
-def vgg19_to_conv5_1() -> nn.Sequential:
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    c_in = 3
-    for width in WIDTHS:
-        if width == "pool":
-            layers.append(nn.MaxPool2d(2))
-            continue
-        layers += [nn.Conv2d(c_in, width, 3, padding=1), nn.ReLU()]
-        nn.init.kaiming_normal_(layers[-2].weight)
-        c_in = width
-    return nn.Sequential(*layers).requires_grad_(False)
 
 
 def step(size: int, contender: Contender) -> Callable[[], Tensor]:

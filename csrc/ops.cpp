@@ -5,19 +5,14 @@
 //   grad_input(dy, weight, geometry) -> dx
 //   grad_weight(dy, x, geometry) -> dweight
 //
-// `geometry` is ConvGeometry.flat.  Everything is validated here, before any kernel runs, so that
-// no list of integers can make a kernel leave its tensors.
+// tensors.h validates what comes in; ops_cuda.cpp gives the same operators for CUDA tensors, and
+// `precision` is for those.
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
-#include <cstring>
 #include <new>
 #include <optional>
-#include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "cpu/implementations.h"
 #include "cpu/few_channels.h"
@@ -25,44 +20,14 @@
 #include "cpu/kernels.h"
 #include "cpu/pages.h"
 #include "cpu/winograd.h"
-#include "geometry.h"
 #include "results.h"
+#include "tensors.h"
 
 namespace fastconv {
 namespace {
 
-using torch::headeronly::MemoryFormat;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Sizes = std::vector<int64_t>;
-
-[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument("fastconv: " + what); }
-
-Geometry geometry_from(const Sizes& flat) {
-  if (flat.size() != Geometry::fields) refuse("geometry expects 18 integers, in ConvGeometry's order");
-  for (const int64_t value : flat)  // so that no product of two of them leaves 64 bits
-    if (value >= int64_t{1} << 30) refuse("geometry expects numbers below 2^30, got " + std::to_string(value));
-  Geometry g;
-  std::memcpy(&g, flat.data(), sizeof g);
-  const bool positive = g.n > 0 && g.c_in > 0 && g.h > 0 && g.w > 0 && g.c_out > 0 && g.kh > 0 &&
-                        g.kw > 0 && g.stride_h > 0 && g.stride_w > 0 && g.dil_h > 0 && g.dil_w > 0 &&
-                        g.groups > 0 && g.out_h > 0 && g.out_w > 0;
-  const bool padded = g.pad_top >= 0 && g.pad_bottom >= 0 && g.pad_left >= 0 && g.pad_right >= 0;
-  if (!positive || !padded) refuse("geometry expects positive sizes and non-negative padding");
-  if (g.c_in % g.groups || g.c_out % g.groups) refuse("geometry: groups must divide both channels");
-  const int64_t last_row = (g.out_h - 1) * g.stride_h + (g.kh - 1) * g.dil_h;
-  const int64_t last_column = (g.out_w - 1) * g.stride_w + (g.kw - 1) * g.dil_w;
-  if (last_row >= g.pad_top + g.h + g.pad_bottom || last_column >= g.pad_left + g.w + g.pad_right)
-    refuse("geometry: the output reaches beyond the padded input");
-  return g;
-}
-
-void require(const Tensor& tensor, const char* name, const Sizes& sizes, ScalarType dtype) {
-  const auto actual = tensor.sizes();
-  bool same = actual.size() == sizes.size();
-  for (size_t i = 0; same && i < sizes.size(); ++i) same = actual[i] == sizes[i];
-  if (!same) refuse(std::string(name) + " does not have the shape that geometry says");
-  if (tensor.scalar_type() != dtype) refuse(std::string(name) + " has another dtype than the first tensor");
+void on_cpu(const Tensor& tensor, const char* name, const Sizes& sizes, ScalarType dtype) {
+  require(tensor, name, sizes, dtype);
   if (!tensor.is_cpu()) refuse(std::string(name) + " is not on the CPU");
 }
 
@@ -74,24 +39,6 @@ DType dtype_of(const Tensor& tensor) {
   }
 }
 
-// Channels-last only if it is not also plain: a picture of one channel or one pixel is both.  As in
-// torch, the stride of an axis of size one says nothing.
-bool is_channels_last(const Tensor& t) {
-  if (t.is_contiguous()) return false;
-  const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
-  const auto steps = [&](int axis, int64_t step) { return t.size(axis) == 1 || t.stride(axis) == step; };
-  return steps(1, 1) && steps(3, c) && steps(2, w * c) && steps(0, h * w * c);
-}
-
-Tensor dense(const Tensor& t, bool channels_last) {
-  if (channels_last)
-    return is_channels_last(t) ? t : torch::stable::contiguous(t, MemoryFormat::ChannelsLast);
-  return t.is_contiguous() ? t : torch::stable::contiguous(t);
-}
-
-// torch reports a failed allocation through this interface as a failed call, without a reason.
-[[noreturn]] void out_of_memory() { throw std::runtime_error("fastconv: allocation failed, not enough memory"); }
-
 Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) try {
   if (std::optional<Tensor> kept = kept_result(sizes, like.scalar_type(), channels_last)) return *kept;
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
@@ -101,10 +48,6 @@ Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last)
 } catch (const std::exception&) {
   out_of_memory();
 }
-
-Sizes input_sizes(const Geometry& g) { return {g.n, g.c_in, g.h, g.w}; }
-Sizes output_sizes(const Geometry& g) { return {g.n, g.c_out, g.out_h, g.out_w}; }
-Sizes weight_sizes(const Geometry& g) { return {g.c_out, g.c_in_per_group(), g.kh, g.kw}; }
 
 void run(Operation operation, const Problem& problem, const Operands& operands) {
   try {
@@ -128,17 +71,17 @@ const void* prepared_for(Operation operation, const Problem& problem, const std:
   const int tile = winograd_tile(operation, problem);
   const bool rotated = operation == Operation::grad_input;
   if (!tile) refuse("prepared weights are given to a convolution that takes none");
-  require(*u, "prepared", {winograd_weights_floats(tile, problem.g.c_out, problem.g.c_in, rotated)},
+  on_cpu(*u, "prepared", {winograd_weights_floats(tile, problem.g.c_out, problem.g.c_in, rotated)},
           ScalarType::Float);
   return u->data_ptr();
 }
 
 Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& geometry,
-               const std::string& algo, const std::optional<Tensor>& prepared) {
+               const std::string& algo, const std::optional<Tensor>& prepared, const std::string&) {
   const Geometry g = geometry_from(geometry);
   const Problem problem{g, dtype_of(x), is_channels_last(x), algorithm_from(algo)};
-  require(x, "x", input_sizes(g), x.scalar_type());
-  require(weight, "weight", weight_sizes(g), x.scalar_type());
+  on_cpu(x, "x", input_sizes(g), x.scalar_type());
+  on_cpu(weight, "weight", weight_sizes(g), x.scalar_type());
   if (bias) require(*bias, "bias", {g.c_out}, x.scalar_type());
   const Tensor a = dense(x, problem.channels_last), b = dense(weight, false);
   const std::optional<Tensor> c = bias ? std::optional(dense(*bias, false)) : std::nullopt;
@@ -149,11 +92,11 @@ Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor
 }
 
 Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, const std::string& algo,
-                  const std::optional<Tensor>& prepared) {
+                  const std::optional<Tensor>& prepared, const std::string&) {
   const Geometry g = geometry_from(geometry);
   const Problem problem{g, dtype_of(dy), is_channels_last(dy), algorithm_from(algo)};
-  require(dy, "dy", output_sizes(g), dy.scalar_type());
-  require(weight, "weight", weight_sizes(g), dy.scalar_type());
+  on_cpu(dy, "dy", output_sizes(g), dy.scalar_type());
+  on_cpu(weight, "weight", weight_sizes(g), dy.scalar_type());
   const Tensor a = dense(dy, problem.channels_last), b = dense(weight, false);
   const Tensor dx = empty_picture(dy, input_sizes(g), problem.channels_last);
   run(Operation::grad_input, problem, {a.data_ptr(), b.data_ptr(), nullptr, dx.data_ptr(),
@@ -161,11 +104,12 @@ Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry,
   return dx;
 }
 
-Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string& algo) {
+Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string& algo,
+                   const std::string&) {
   const Geometry g = geometry_from(geometry);
   const Problem problem{g, dtype_of(dy), is_channels_last(x), algorithm_from(algo)};
-  require(dy, "dy", output_sizes(g), dy.scalar_type());
-  require(x, "x", input_sizes(g), dy.scalar_type());
+  on_cpu(dy, "dy", output_sizes(g), dy.scalar_type());
+  on_cpu(x, "x", input_sizes(g), dy.scalar_type());
   const Tensor a = dense(dy, problem.channels_last), b = dense(x, problem.channels_last);
   const Tensor dw = empty_picture(dy, weight_sizes(g), false);
   run(Operation::grad_weight, problem, {a.data_ptr(), b.data_ptr(), nullptr, dw.data_ptr()});
@@ -189,7 +133,7 @@ Tensor prepare(const Tensor& weight, int64_t tile, bool rotated) {
   if (tile != 1 && tile != 4 && tile != 6) refuse("prepare: tile expects 1, 4 or 6");
   if (weight.dim() != 4) refuse("prepare: weight expects 4 dimensions");
   const int64_t c_out = weight.size(0), c_in = weight.size(1);
-  require(weight, "weight", {c_out, c_in, 3, 3}, ScalarType::Float);
+  on_cpu(weight, "weight", {c_out, c_in, 3, 3}, ScalarType::Float);
   if (tile == 1 && c_in > Few::most_channels) refuse("prepare: tile 1 expects up to 3 input channels");
   const Tensor w = dense(weight, false);
   const Sizes size{winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated)};
@@ -224,10 +168,11 @@ std::string isa() { return kernels().name; }
 
 STABLE_TORCH_LIBRARY(fastconv, m) {
   m.def("forward(Tensor x, Tensor weight, Tensor? bias, int[] geometry, str algo='auto', "
-        "Tensor? prepared=None) -> Tensor");
+        "Tensor? prepared=None, str precision='fp32') -> Tensor");
   m.def("grad_input(Tensor dy, Tensor weight, int[] geometry, str algo='auto', "
-        "Tensor? prepared=None) -> Tensor");
-  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, str algo='auto') -> Tensor");
+        "Tensor? prepared=None, str precision='fp32') -> Tensor");
+  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, str algo='auto', "
+        "str precision='fp32') -> Tensor");
   m.def("prepare(Tensor weight, int tile, bool rotated) -> Tensor");
   m.def("fingerprint(Tensor weight) -> int");
   m.def("explain(str operation, int[] geometry, bool float64, bool channels_last, "

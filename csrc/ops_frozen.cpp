@@ -12,29 +12,21 @@
 //
 // They write into memory that the caller keeps.  `numbers`: see Numbers.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "cpu/few_channels.h"
 #include "cpu/gram.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/winograd.h"
+#include "tensors.h"
 
 namespace fastconv {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Sizes = std::vector<int64_t>;
-
-[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument("fastconv: " + what); }
 
 // How a picture lies in memory, as frozen.py counts them.
 enum Layout : int64_t { planar, last, blocked };

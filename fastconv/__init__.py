@@ -12,10 +12,11 @@ from .errors import (
     UnknownBackendError,
     UnsupportedError,
 )
-from .frozen import Frozen, freeze, moments_of
-from .frozen_run import Moments
+from .frozen import Frozen, freeze
+from .frozen_stage import Moments, moments_of
 from .functional import conv2d
 from .modules import Conv2d, swap_convs
+from .precision import current_precision, set_precision
 from .registry import BackendInfo, backends, current_backend, use_backend
 
 __version__ = "0.1.0"
@@ -37,8 +38,10 @@ __all__ = [
     "conv2d",
     "current_algorithm",
     "current_backend",
+    "current_precision",
     "freeze",
     "moments_of",
+    "set_precision",
     "swap_convs",
     "use_algorithm",
     "use_backend",

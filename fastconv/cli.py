@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import BackendUnavailableError, FastconvError
+from .errors import ArgumentError, BackendUnavailableError, FastconvError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,13 +93,14 @@ def _info(options: argparse.Namespace) -> int:
     import torch
 
     from .registry import backends, current_backend, load, resolve
-    from .timing import machine
+    from .timing import cards, machine
 
     facts = {"fastconv": __version__, **machine(), "numpy": numpy.__version__}
-    facts["CUDA"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    facts["CUDA"] = "; ".join(cards()) or "no card in reach"
     table = backends()
     if table["native"].available:
         native: Any = load("native")
+        facts["CUDA kernels"] = _kernels(native)
         sets = ", ".join(native.instruction_sets())
         facts["instruction set"] = f"{native.instruction_set()} (this machine has {sets})"
         kept = "kept (FASTCONV_KEEP_MB=0: not)" if native.keeps_results() else "torch's own"
@@ -119,6 +120,19 @@ def _info(options: argparse.Namespace) -> int:
     if current_backend() != "auto":
         print(f"In force now: '{current_backend()}', by FASTCONV_BACKEND.")
     return 0
+
+
+def _kernels(native: Any) -> str:
+    """Whether the native backend has CUDA kernels, and for which of the cards in reach not."""
+    import torch
+
+    from .precision import current_precision
+
+    if native.WITHOUT_CUDA:
+        return f"none: {native.WITHOUT_CUDA}"
+    places = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    refused = [f"; not on {place}: {why}" for place in places if (why := native.against(place))]
+    return f"there; float32 in {current_precision()}{''.join(refused)}"
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -210,14 +224,19 @@ def _check(options: argparse.Namespace) -> int:
     from .checking import check_backend
     from .registry import AUTO, backends, known, load
 
-    if options.device != "cpu" and not torch.cuda.is_available():
-        raise BackendUnavailableError(f"--device {options.device}: torch sees no such device here")
+    if options.device not in ("cpu", "cuda"):
+        raise ArgumentError(f"--device expects cpu or cuda, got {options.device!r}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailableError("--device cuda: torch sees no such device here")
 
     names = [options.backend] if options.backend else list(backends())
     missed = 0
     for name in names:
         if not options.backend and not backends()[name].available:
             print(f"{name}: {backends()[name].reason}")
+            continue
+        if not options.backend and options.device not in backends()[name].devices:
+            print(f"{name}: runs on {', '.join(backends()[name].devices)}")
             continue
         if known(name) != AUTO:
             load(name)

@@ -3,12 +3,13 @@
 What style transfer, feature losses and saliency ask of a network: outputs at some layers, and the
 gradient to the picture.  On the native backend, consecutive layers
 
-    Conv2d 3x3, stride 1   [ReLU]   [MaxPool2d or AvgPool2d, 2x2]
+    Conv2d   [ReLU]   [MaxPool2d or AvgPool2d, 2x2]
 
 become one stage, and consecutive stages one run, which never leaves the layout in which the
-kernels work (nChw16c: 16 channels of a pixel side by side).  Between forward and backward a run
-keeps one bit per element: what its ReLUs and pools decided.  Everything else lives in one arena
-that is used again at every call.
+kernels work: nChw16c on the CPU, 16 channels of a pixel side by side; channels_last on CUDA.
+On the CPU (frozen_run.py; 3x3, stride 1 alone) a run keeps one bit per element between forward and
+backward: what its ReLUs and pools decided.  Everything else lives in one arena that is used again
+at every call.  On CUDA (frozen_cuda.py) it keeps its pictures.
 
                    stage                 stage                  stage
     x ----> conv, ReLU, bits ----> conv, ReLU, pool, bits ----> ... ----> tap     forward
@@ -36,13 +37,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import frozen_cuda, frozen_run
 from .algorithms import current_algorithm
 from .clock import Clock, Milestone
 from .errors import ArgumentError, DtypeError
-from .frozen_run import Moments, Outputs, Readings, Run, Stage, stage_from
+from .frozen_stage import Moments, Outputs, Readings, Stage, moments_of, stage_from
 from .functional import conv2d
 from .modules import Conv2d
-from .registry import current_backend, known, load, resolve
+from .precision import current_precision
+from .registry import current_backend, known, load, place_of, resolve
 
 
 def freeze(
@@ -84,22 +87,13 @@ def _checked(name: str, taps: Sequence[int], layers: int) -> list[int]:
     return [tap % layers for tap in indices]
 
 
-def moments_of(f: Tensor) -> Moments:
-    """The means (n, c) and covariances (n, c, c) of f (n, c, h, w), never below float32."""
-    with torch.autocast(f.device.type, enabled=False):  # half precision would overflow
-        flat = (f if f.dtype == torch.float64 else f.float()).flatten(2)
-        mean = flat.mean(2)
-        centred = flat - mean[..., None]
-        return Moments(mean, centred @ centred.mT / flat.shape[2])
-
-
 @dataclass
 class _Piece:
     """Consecutive layers: a run of fused stages, or one layer that torch runs."""
 
     first: int
     last: int
-    run: Run | None
+    run: frozen_run.Run | frozen_cuda.Run | None
 
 
 class Frozen(nn.Module):
@@ -115,7 +109,8 @@ class Frozen(nn.Module):
         self.clock: Clock | None = None  # set it to learn where the time goes
         self._layers = list(module)[: max([*taps, *moments]) + 1]
         self._algo = current_algorithm()
-        self._pieces: list[_Piece] | None = None  # made at the first call that can use them
+        self._precision = current_precision()
+        self._pieces: dict[str, list[_Piece]] = {}  # made at the first call that can use them
         self._lock = threading.Lock()
 
     def forward(self, x: Tensor) -> list[Any]:
@@ -124,14 +119,19 @@ class Frozen(nn.Module):
             raise ArgumentError(f"frozen stack: input expects shape (n, c, h, w), got {shape}")
         if self.clock:
             self.clock.start()
-        outputs = self._fused(x) if self._fuses(x) else self._plain(x)
+        device = self._fuses_on(x)
+        outputs = self._fused(x, device) if device else self._plain(x)
         taps = [outputs.taps[tap] for tap in self.taps]
         return taps + [outputs.moments[layer] for layer in self.moments]
 
-    def _fuses(self, x: Tensor) -> bool:
-        chosen, _ = resolve(self.backend or current_backend(), x.device.type, x.dtype)
-        native = getattr(chosen, "__name__", "") == "fastconv.backends.native"
-        return native and x.dtype == torch.float32 and min(x.shape) > 0 and self._algo != "direct"
+    def _fuses_on(self, x: Tensor) -> str:
+        """The device type whose fused runs can take x, or nothing."""
+        chosen, compute = resolve(self.backend or current_backend(), place_of(x), x.dtype)
+        if getattr(chosen, "__name__", "") != "fastconv.backends.native" or min(x.shape) == 0:
+            return ""
+        if x.device.type == "cuda":
+            return "cuda" if compute == x.dtype else ""
+        return "cpu" if x.dtype == torch.float32 and self._algo != "direct" else ""
 
     def _plain(self, x: Tensor) -> Outputs:
         outputs = Outputs({}, {})
@@ -170,9 +170,9 @@ class Frozen(nn.Module):
             return conv2d(x, conv.weight.detach(), bias, *options, backend=self.backend)
         return layer(x)
 
-    def _fused(self, x: Tensor) -> Outputs:
+    def _fused(self, x: Tensor, device: str) -> Outputs:
         outputs = Outputs({}, {})
-        for piece in self._made_pieces():
+        for piece in self._made_pieces(device):
             if piece.run is None:
                 x = self._unfused(piece.last, x, outputs)
             else:
@@ -182,46 +182,58 @@ class Frozen(nn.Module):
                 x = found.taps.get(piece.last, x)
         return outputs
 
-    def _made_pieces(self) -> list[_Piece]:
+    def _made_pieces(self, device: str) -> list[_Piece]:
         with self._lock:
-            if self._pieces is None:
-                self._pieces = self._cut()
-            return self._pieces
+            if device not in self._pieces:
+                self._pieces[device] = self._cut(device)
+            return self._pieces[device]
 
-    def _cut(self) -> list[_Piece]:
+    def _cut(self, device: str) -> list[_Piece]:
+        fits = frozen_cuda.fits if device == "cuda" else frozen_run.fits
         pieces: list[_Piece] = []
         stages: list[Stage] = []
         read = Readings(frozenset(self.taps), frozenset(self.moments))
         index = 0
         while index < len(self._layers):
-            stage = stage_from(self._layers, index, read, begins=not stages)
+            stage = stage_from(self._layers, index, read, not stages, fits)
             if stage is not None:
                 stages.append(stage)
                 index = stage.last + 1
             elif stages:  # what cannot go on a run may begin one
-                self._close(stages, pieces)
+                self._close(stages, pieces, device)
                 stages = []
             else:
                 pieces.append(_Piece(index, index, None))
                 index += 1
-        self._close(stages, pieces)
+        self._close(stages, pieces, device)
         return pieces
 
-    def _close(self, stages: list[Stage], pieces: list[_Piece]) -> None:
-        if stages:
-            last = stages[-1].last
-            handed_on = {last} if last + 1 < len(self._layers) else set()
-            read = Readings(frozenset({*self.taps, *handed_on}), frozenset(self.moments))
-            pieces.append(_Piece(stages[0].first, last, Run(stages, read, self._algo)))
+    def _close(self, stages: list[Stage], pieces: list[_Piece], device: str) -> None:
+        if not stages:
+            return
+        last = stages[-1].last
+        handed_on = {last} if last + 1 < len(self._layers) else set()
+        read = Readings(frozenset({*self.taps, *handed_on}), frozenset(self.moments))
+        run: frozen_run.Run | frozen_cuda.Run
+        if device == "cuda":
+            run = frozen_cuda.Run(stages, read, self._precision)
+        else:
+            run = frozen_run.Run(stages, read, self._algo)
+        pieces.append(_Piece(stages[0].first, last, run))
+
+    def _device(self) -> str:
+        """Where the weights are."""
+        weights = (layer.weight for layer in self._layers if isinstance(layer, nn.Conv2d))
+        return next((weight.device.type for weight in weights), "cpu")
 
     def memory(self, h: int, w: int, n: int = 1) -> int:
         """Bytes that the native backend keeps for pictures of n x h x w, known beforehand.
 
-        The arena, the decisions of one call, the outputs of the runs and the transformed weights
-        of both directions; not what the layers between the runs allocate.
+        The arena, what one call keeps for its gradient, the outputs of the runs and the weights as
+        the kernels want them in both directions; not what the layers between the runs allocate.
         """
         shape, total = self._input_shape(n, h, w), 0
-        for piece in self._made_pieces():
+        for piece in self._made_pieces(self._device()):
             if piece.run is not None:
                 total += piece.run.memory(n, shape[2], shape[3])
             shape = self._shape_after(piece, shape)
@@ -230,13 +242,12 @@ class Frozen(nn.Module):
     def describe(self, h: int = 512, w: int = 512) -> str:
         """One line per stage or layer: what runs it on the native backend, at h x w pixels."""
         shape, lines = self._input_shape(1, h, w), []
-        for piece in self._made_pieces():
+        for piece in self._made_pieces(self._device()):
             if piece.run is None:
-                tapped = ", tap" if piece.last in self.taps else ""
-                tapped += ", moments" if piece.last in self.moments else ""
-                lines.append(f"{piece.last:3d}      {self._layers[piece.last]}: unfused{tapped}")
+                words = Readings(frozenset(self.taps), frozenset(self.moments)).words(piece.last)
+                lines.append(f"{piece.last:3d}      {self._layers[piece.last]}: unfused{words}")
             else:
-                lines += piece.run.describe(shape[2], shape[3], set(self.taps))
+                lines += piece.run.describe(shape[2], shape[3])
             shape = self._shape_after(piece, shape)
         return "\n".join(lines)
 

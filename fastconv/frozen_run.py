@@ -1,123 +1,41 @@
-"""The fused runs of a frozen stack, on the native backend; frozen.py draws the picture."""
+"""The fused runs of a frozen stack on the CPU; frozen.py draws the picture."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from .clock import Clock
-from .errors import ArgumentError
-from .geometry import ConvGeometry, geometry_of
-from .modules import Conv2d
+from .frozen_stage import Moments, Outputs, Readings, Stage, check_channels
+from .geometry import ConvGeometry
 from .registry import load
 
 BLOCK = 16  # channels side by side
 PLANAR, LAST, BLOCKED = 0, 1, 2  # layouts, as csrc/ops_frozen.cpp counts them
 KERNELS = {1: "few_channels", 4: "winograd_f4", 6: "winograd_f6"}
-POOLS = ("", "max", "average")  # its index is the kernels' number for it
 
 
-@dataclass
-class Stage:
-    """A convolution with what is fused to it: the layers first ... last of the stack."""
-
-    first: int
-    last: int
-    conv: nn.Conv2d
-    relu: bool
-    pool: int  # index into POOLS
-    begins: bool  # a run, with a picture
-    transformed: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
-
-    def geometry(self, n: int, h: int, w: int) -> ConvGeometry:
-        """For an input that is `padded` already, unless its padding is zeros."""
-        conv = self.conv
-        padding = 0 if any(self.border) else conv.padding
-        return geometry_of((n, conv.in_channels, h, w), conv.weight.shape, 1, padding)  # type: ignore[arg-type]
-
-    @cached_property
-    def border(self) -> list[int]:
-        """What F.pad adds before the convolution: left, right, top, bottom; none for zeros."""
-        plain = self.conv.padding_mode == "zeros"
-        return [0] * 4 if plain else self.conv._reversed_padding_repeated_twice
-
-    def padded(self, x: Tensor) -> Tensor:
-        return F.pad(x, self.border, self.conv.padding_mode) if any(self.border) else x
-
-    def padded_size(self, h: int, w: int) -> tuple[int, int]:
-        left, right, top, bottom = self.border
-        return h + top + bottom, w + left + right
-
-    def weights(self, tile: int, rotated: bool) -> Tensor:
-        """Winograd's U, transformed when it is first needed."""
-        if (tile, rotated) not in self.transformed:
-            u = torch.ops.fastconv.prepare(self.conv.weight.detach(), tile, rotated)
-            self.transformed[tile, rotated] = u
-        return self.transformed[tile, rotated]
-
-    @cached_property
-    def bias(self) -> Tensor | None:
-        bias = self.conv.bias
-        return None if bias is None else bias.detach().contiguous()
-
-
-def stage_from(
-    layers: Sequence[nn.Module], index: int, read: Readings, begins: bool
-) -> Stage | None:
-    """The stage that begins at `index`, or None if that layer cannot be fused.
-
-    A stage ends where it is read: what is read must exist.  Padding other than zeros is for the
-    stage that `begins` a run: torch pads its input.
-    """
-    conv = layers[index]
-    if not _is_plain_conv(conv) or not (begins or conv.padding_mode == "zeros"):
-        return None
-    last, relu, pool = index, False, 0
-
-    def following() -> nn.Module | None:
-        return None if last in read or last + 1 >= len(layers) else layers[last + 1]
-
-    if type(following()) is nn.ReLU:
-        last, relu = last + 1, True
-    if found := pool_of(following()):
-        last, pool = last + 1, found
-    return Stage(index, last, conv, relu, pool, begins)
-
-
-def _is_plain_conv(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
-    if type(layer) not in (nn.Conv2d, Conv2d):
-        return False
-    assert isinstance(layer, nn.Conv2d)
-    sizes = (layer.kernel_size, layer.stride, layer.dilation, layer.groups)
+def fits(conv: nn.Conv2d) -> bool:
+    """Whether the kernels know this convolution."""
+    sizes = (conv.kernel_size, conv.stride, conv.dilation, conv.groups)
+    weight = conv.weight
     standard = sizes == ((3, 3), (1, 1), (1, 1), 1)
-    return standard and layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu"
+    return standard and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
-def pool_of(layer: nn.Module | None) -> int:
-    """The number of a pool that can be fused: 2x2, side by side, without padding."""
-    if type(layer) is nn.MaxPool2d:
-        plain = not layer.return_indices and _pair(layer.dilation) == (1, 1)
-        number = POOLS.index("max")
-    elif type(layer) is nn.AvgPool2d:
-        plain, number = layer.divisor_override in (None, 4), POOLS.index("average")
-    else:
-        return 0
-    two = _pair(layer.kernel_size) == _pair(layer.stride) == (2, 2)
-    return number if plain and two and _pair(layer.padding) == (0, 0) and not layer.ceil_mode else 0
-
-
-def _pair(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+def weights(stage: Stage, tile: int, rotated: bool) -> Tensor:
+    """Winograd's U."""
+    prepare = torch.ops.fastconv.prepare
+    return stage.once((tile, rotated), lambda: prepare(stage.conv.weight.detach(), tile, rotated))
 
 
 @dataclass
@@ -159,32 +77,6 @@ class Step:
 
 def _padded(channels: int) -> int:
     return (channels + BLOCK - 1) // BLOCK * BLOCK
-
-
-class Moments(NamedTuple):
-    """mean[n,i] of f[n,i], and covariance[n,i,j], the mean of (f - mean)[n,i] (f - mean)[n,j]."""
-
-    mean: Tensor  # (n, c)
-    covariance: Tensor  # (n, c, c)
-
-
-@dataclass(frozen=True)
-class Readings:
-    """The layers that a stack is read at: for their outputs, and for their moments."""
-
-    taps: frozenset[int]
-    moments: frozenset[int]
-
-    def __contains__(self, layer: int) -> bool:
-        return layer in self.taps or layer in self.moments
-
-
-@dataclass
-class Outputs:
-    """What a run gives, by layer index."""
-
-    taps: dict[int, Tensor]
-    moments: dict[int, Moments]
 
 
 class Recycler:
@@ -289,13 +181,7 @@ def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
     few = stage.begins and g.c_in <= 3 < g.c_out
     forward = native.TILES.get(names[0], 1 if few and not stage.pool else 4)
     backward = native.TILES.get(names[1], 1 if few else 4)
-    if stage.pool and min(g.out_h, g.out_w) < 2:
-        raise ArgumentError(
-            f"frozen stack: layer {stage.last} pools 2x2, but only {g.out_h} x {g.out_w} pixels "
-            "reach it; use a larger picture"
-        )
-    shrink = 2 if stage.pool else 1
-    return Step(stage, g, (forward, backward), g.out_h // shrink, g.out_w // shrink)
+    return Step(stage, g, (forward, backward), *stage.output_size(g))
 
 
 class Run:
@@ -314,12 +200,8 @@ class Run:
         return self._plan[1]
 
     def __call__(self, x: Tensor, clock: Clock | None = None) -> Outputs:
-        n, c, h, w = x.shape
-        wanted = self.stages[0].conv.in_channels
-        if c != wanted:
-            raise ArgumentError(
-                f"frozen stack: layer {self.stages[0].first} expects {wanted} channels, got {c}"
-            )
+        check_channels(self.stages[0], x)
+        n, _, h, w = x.shape
         with self.lock:
             plan = self.plan(n, *self.stages[0].padded_size(h, w))
         found = iter(_Run.apply(self.stages[0].padded(x), plan, self.lock, clock))
@@ -341,19 +223,13 @@ class Run:
             h, w = step.height, step.width
         return torch.Size(step.output_shape)
 
-    def describe(self, h: int, w: int, taps: set[int]) -> list[str]:
+    def describe(self, h: int, w: int) -> list[str]:
         lines = []
         h, w = self.stages[0].padded_size(h, w)
         for stage in self.stages:
             step = _step(stage, self.algo, 1, h, w)
-            parts = [f"Conv2d 3x3 {step.g.c_in} -> {step.g.c_out}"]
-            parts += ["ReLU"] * stage.relu + [f"{POOLS[stage.pool]} pool"] * bool(stage.pool)
-            forward, backward = (KERNELS[tile] for tile in step.tiles)
-            lines.append(
-                f"{stage.first:3d}..{stage.last:<3d} {' + '.join(parts)} at {h} x {w}: "
-                f"{forward}, back {backward}{', tap' if stage.last in taps else ''}"
-                f"{', moments' if stage.last in self.read.moments else ''}"
-            )
+            kernels = (KERNELS[step.tiles[0]], KERNELS[step.tiles[1]])
+            lines.append(stage.describe(step.g, kernels, self.read))
             h, w = step.height, step.width
         return lines
 
@@ -380,7 +256,7 @@ class _Run(torch.autograd.Function):
             for i, (step, bits) in enumerate(
                 zip(plan.steps, plan.bits(ctx.decisions), strict=True)
             ):
-                u = step.stage.weights(step.tiles[0], False)
+                u = weights(step.stage, step.tiles[0], False)
                 # features that are kept are written where they stay
                 to = ctx.features.get(i, buffers[i % 2])
                 torch.ops.fastconv.frozen_forward(
@@ -439,7 +315,7 @@ class _Run(torch.autograd.Function):
             add_moments(end, add=end in arriving)
             for i in range(end, -1, -1):
                 step = plan.steps[i]
-                u = step.stage.weights(step.tiles[1], True)
+                u = weights(step.stage, step.tiles[1], True)
                 torch.ops.fastconv.frozen_backward(
                     buffers[i % 2],
                     bits[i],

@@ -21,11 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .algorithms import current_algorithm
 from .backends.base import Backend
 from .errors import ArgumentError, DtypeError, OutOfMemoryError, UnsupportedError
 from .geometry import ConvGeometry, IntOrPair, geometry_of
-from .registry import current_backend, resolve
+from .registry import current_backend, place_of, resolve
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -51,7 +50,8 @@ def conv2d(
 
     `backend` is 'auto', 'native', 'torch', 'numba' or 'naive'; without it `use_backend` and then
     FASTCONV_BACKEND decide.  `algo` is 'auto', 'direct', 'f4' or 'f6' (algorithms.py) and for the
-    native backend alone; without it `use_algorithm` and then FASTCONV_ALGO decide.  float16 and
+    native backend alone; without it `use_algorithm` and then FASTCONV_ALGO decide.  On CUDA,
+    `set_precision` says how exactly that backend multiplies float32 (precision.py).  float16 and
     bfloat16 are computed in float32 and rounded once on backends that have no such kernels.
     """
     _check_tensors(input, weight, bias)
@@ -61,7 +61,7 @@ def conv2d(
         _check_alike("bias", bias, input)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     g = geometry_of(x.shape, weight.shape, stride, padding, dilation, groups)
-    chosen, compute = resolve(backend or current_backend(), x.device.type, x.dtype)
+    chosen, compute = resolve(backend or current_backend(), place_of(x), x.dtype)
     chosen = _with_algorithm(chosen, algo)
     if compute == x.dtype:
         y = _convolve(x, weight, bias, g, chosen)
@@ -72,10 +72,10 @@ def conv2d(
 
 
 def _with_algorithm(backend: Backend, algo: str | None) -> Backend:
-    """The backend with its algorithm laid down, so that gradients use what forward used."""
+    """The backend with its algorithm and precision laid down: gradients use what forward used."""
     using = getattr(backend, "using", None)
     if using is not None:
-        return using(algo or current_algorithm())
+        return using(algo)
     if algo is not None:
         raise UnsupportedError(
             f"conv2d: algo={algo!r} is for the native backend; leave it out, or backend='native'"

@@ -150,18 +150,24 @@ class use_backend:
         _in_force = self._before
 
 
-def resolve(name: str, device_type: str, dtype: torch.dtype) -> tuple[Backend, torch.dtype]:
+def place_of(tensor: torch.Tensor) -> str:
+    """Where a tensor is, as `resolve` wants it: a device type; of CUDA cards, which one."""
+    device = tensor.device
+    return f"cuda:{device.index}" if device.type == "cuda" else device.type
+
+
+def resolve(name: str, place: str, dtype: torch.dtype) -> tuple[Backend, torch.dtype]:
     """The backend that runs a call, and the dtype in which it computes.
 
     A named backend is taken or refused; 'auto' takes the first row that can.  Halves that a
     backend has no kernels for are computed in float32.
     """
-    chosen, compute = _choose(name, device_type, dtype)
+    chosen, compute = _choose(name, place, dtype)
     return _loaded[chosen], compute
 
 
-def _choose(name: str, device_type: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
-    return _cached_choice(name, device_type, dtype)
+def _choose(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
+    return _cached_choice(name, place, dtype)
 
 
 # torch.compile must not look into the imports.  This is torch.compiler.assume_constant_result,
@@ -170,31 +176,35 @@ _choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache
-def _cached_choice(name: str, device_type: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
+def _cached_choice(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     if known(name) != AUTO:
-        return _fitting(name, device_type, dtype)
+        return _fitting(name, place, dtype)
     for row in ROWS:
         try:
-            return _fitting(row.name, device_type, dtype)
+            return _fitting(row.name, place, dtype)
         except (BackendUnavailableError, DtypeError):
             continue
     raise DtypeError(
-        f"conv2d: no backend computes input of {_word(dtype)} on device '{device_type}'; "
+        f"conv2d: no backend computes input of {_word(dtype)} on device '{place}'; "
         f"expected one of {', '.join(sorted(map(_word, FLOATS | HALVES)))}"
     )
 
 
-def _fitting(name: str, device_type: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
+def _fitting(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     backend = load(name)
-    if dtype not in backend.DTYPES | HALVES:
-        offered = ", ".join(sorted(map(_word, backend.DTYPES | HALVES)))
+    device_type = place.partition(":")[0]
+    computed = getattr(backend, "DTYPES_ON", {}).get(device_type, backend.DTYPES)
+    if dtype not in computed | HALVES:
+        offered = ", ".join(sorted(map(_word, computed | HALVES)))
         raise DtypeError(f"conv2d: backend '{name}' expects input of {offered}, got {_word(dtype)}")
-    if device_type not in backend.DEVICES:
+    against = getattr(backend, "against", None)
+    reason = against(place) if against else ""
+    if device_type not in backend.DEVICES or reason:
         raise BackendUnavailableError(
-            f"conv2d: backend '{name}' runs on {', '.join(sorted(backend.DEVICES))}, "
-            f"input is on '{device_type}'; move it, or use backend='torch'"
+            f"conv2d: backend '{name}' runs on {', '.join(sorted(backend.DEVICES))}, input is on "
+            f"'{place}'{': ' if reason else ''}{reason}; move it, or use backend='torch'"
         )
-    return name, dtype if dtype in backend.DTYPES else torch.float32
+    return name, dtype if dtype in computed else torch.float32
 
 
 def _word(dtype: torch.dtype) -> str:

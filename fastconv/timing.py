@@ -101,6 +101,18 @@ def machine() -> dict[str, str]:
     }
 
 
+def cards() -> list[str]:
+    """The CUDA cards in reach, with compute capability and torch's CUDA."""
+    if not torch.cuda.is_available():
+        return []
+    found = []
+    for index in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(index)
+        name = torch.cuda.get_device_name(index)
+        found.append(f"{name} (compute capability {major}.{minor}, CUDA {torch.version.cuda})")
+    return found
+
+
 def processor_name() -> str:
     """The processor's own name where the system tells it."""
     try:

@@ -33,7 +33,10 @@ FASTCONV_ROWS = (
     (
         "fastconv.filters",
         "fastconv.frozen",
+        "fastconv.frozen_cuda",
+        "fastconv.frozen_cuda_plan",
         "fastconv.frozen_run",
+        "fastconv.frozen_stage",
         "fastconv.modules",
         "fastconv.lessons",
     ),
@@ -47,7 +50,7 @@ FASTCONV_ROWS = (
         "fastconv.figures",
         "fastconv.pictures",
     ),
-    ("fastconv.algorithms",),
+    ("fastconv.algorithms", "fastconv.precision"),
     ("fastconv.geometry",),
     ("fastconv.errors",),
 )

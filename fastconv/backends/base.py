@@ -9,6 +9,9 @@ stride, dilation and padding, and sums over all indices that do not stand on the
     grad_weight  dw[o,c,u,v] = sum dy[n,o,i,j] x[n,c,k,l]
     grad_bias    db[o]       = sum dy[n,o,i,j]          where k = i s + u d - p, l = j s + v d - p
 
+A module may also have DTYPES_ON, other dtypes on a device type, and against(place), which says why
+it cannot run on one device after all ('cuda:0' and the like).
+
 None of them needs to know about autograd: `functional.py` is differentiable on their behalf.
 To add a backend, write such a module and give it a row in `fastconv/registry.py`.
 """

@@ -1,7 +1,8 @@
 """The C++ extension behind the protocol: operators of `csrc/`, and what torch.compile needs.
 
-The operators are torch.ops.fastconv.forward, grad_input and grad_weight.  Each takes the geometry
-as a flat list of integers and validates it against its tensors before a kernel runs.
+The operators are torch.ops.fastconv.forward, grad_input and grad_weight: for tensors on the CPU,
+and on CUDA where native_cuda.py finds kernels.  Each takes the geometry as a flat list of integers
+and validates it against its tensors before a kernel runs.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .. import precision as precisions
 from ..algorithms import CHOICES, checked, current_algorithm
 from ..errors import ArgumentError
 from ..geometry import ConvGeometry
-from .base import FLOATS
+from ..precision import current_precision
+from . import native_cuda
+from .base import FLOATS, HALVES
 from .prepared import prepared
 
 try:
@@ -22,8 +26,10 @@ try:
 except ImportError as error:
     raise ImportError(f"its compiled module cannot be loaded ({error})") from error
 
+WITHOUT_CUDA = native_cuda.load()  # the reason, or nothing
 DTYPES = FLOATS
-DEVICES = frozenset({"cpu"})
+DTYPES_ON = {"cuda": FLOATS | HALVES}
+DEVICES = frozenset({"cpu"} if WITHOUT_CUDA else {"cpu", "cuda"})
 
 _ops = torch.ops.fastconv
 try:
@@ -32,28 +38,36 @@ except ValueError as error:  # FASTCONV_ISA names a set that is not there
     raise ArgumentError(str(error)) from None
 
 
+def against(device: str) -> str:
+    """Why the backend cannot run on this device, where more can be said than DEVICES does."""
+    if not device.startswith("cuda"):
+        return ""
+    return WITHOUT_CUDA or native_cuda.against_card(device)
+
+
 class Native:
-    """The backend's four functions with the algorithm of 3x3 convolutions laid down."""
+    """The backend's four functions, with the algorithm of 3x3 convolutions on the CPU and the
+    precision of products on CUDA laid down."""
 
     DTYPES = DTYPES
     DEVICES = DEVICES
 
-    def __init__(self, algo: str) -> None:
-        self.algo = checked(algo)
+    def __init__(self, algo: str, precision: str) -> None:
+        self.algo, self.precision = checked(algo), precisions.checked(precision)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
         u = self._prepared("forward", x, weight, g)
-        return _ops.forward(x, weight, bias, g.flat, self.algo, u)
+        return _ops.forward(x, weight, bias, g.flat, self.algo, u, self.precision)
 
     def grad_input(self, dy: Tensor, weight: Tensor, g: ConvGeometry) -> Tensor:
         u = self._prepared("grad_input", dy, weight, g)
-        return _ops.grad_input(dy, weight, g.flat, self.algo, u)
+        return _ops.grad_input(dy, weight, g.flat, self.algo, u, self.precision)
 
     def grad_weight(self, dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor:
-        return _ops.grad_weight(dy, x, g.flat, self.algo)
+        return _ops.grad_weight(dy, x, g.flat, self.algo, self.precision)
 
     def grad_bias(self, dy: Tensor, g: ConvGeometry) -> Tensor:
-        return dy.sum((0, 2, 3))
+        return _ops.grad_bias(dy, g.flat) if dy.is_cuda else dy.sum((0, 2, 3))
 
     def _prepared(
         self, operation: str, picture: Tensor, weight: Tensor, g: ConvGeometry
@@ -63,7 +77,7 @@ class Native:
         Inside torch.compile the operator transforms them itself: a traced graph must not hold
         what belongs to this call's weights.
         """
-        if (g.kh, g.kw) != (3, 3) or torch.compiler.is_compiling():
+        if (g.kh, g.kw) != (3, 3) or picture.is_cuda or torch.compiler.is_compiling():
             return None
         last = not picture.is_contiguous()
         name = _explain_once(operation, g, picture.dtype == torch.float64, last, self.algo)
@@ -73,28 +87,33 @@ class Native:
 
 # The implementations that want their weights prepared, and for which tile.
 TILES = {"winograd_f4": 4, "winograd_f6": 6}
-_BY_NAME = {name: Native(name) for name in CHOICES}
+_BY_NAMES = {
+    (algo, precision): Native(algo, precision)
+    for algo in CHOICES
+    for precision in precisions.CHOICES
+}
 
 
-def using(algo: str) -> Native:
-    """The backend with `algo` laid down: what a call needs whose gradient comes later."""
-    return _BY_NAME[checked(algo)]
+def using(algo: str | None = None, precision: str | None = None) -> Native:
+    """The backend with both laid down: what a call needs whose gradient comes later."""
+    names = (algo or current_algorithm(), precision or current_precision())
+    return _BY_NAMES.get(names) or Native(*names)  # which tells what is wrong with a name
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
-    return using(current_algorithm()).forward(x, weight, bias, g)
+    return using().forward(x, weight, bias, g)
 
 
 def grad_input(dy: Tensor, weight: Tensor, g: ConvGeometry) -> Tensor:
-    return using(current_algorithm()).grad_input(dy, weight, g)
+    return using().grad_input(dy, weight, g)
 
 
 def grad_weight(dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor:
-    return using(current_algorithm()).grad_weight(dy, x, g)
+    return using().grad_weight(dy, x, g)
 
 
 def grad_bias(dy: Tensor, g: ConvGeometry) -> Tensor:
-    return dy.sum((0, 2, 3))
+    return using().grad_bias(dy, g)
 
 
 def instruction_set() -> str:
@@ -154,6 +173,7 @@ def _(
     geometry: list[int],
     algo: str = "auto",
     prepared: Tensor | None = None,
+    precision: str = "fp32",
 ) -> Tensor:
     return _picture(x, ConvGeometry.from_flat(geometry).output_shape)
 
@@ -165,10 +185,13 @@ def _(
     geometry: list[int],
     algo: str = "auto",
     prepared: Tensor | None = None,
+    precision: str = "fp32",
 ) -> Tensor:
     return _picture(dy, ConvGeometry.from_flat(geometry).input_shape)
 
 
 @torch.library.register_fake("fastconv::grad_weight")
-def _(dy: Tensor, x: Tensor, geometry: list[int], algo: str = "auto") -> Tensor:
+def _(
+    dy: Tensor, x: Tensor, geometry: list[int], algo: str = "auto", precision: str = "fp32"
+) -> Tensor:
     return dy.new_empty(ConvGeometry.from_flat(geometry).weight_shape)

@@ -323,7 +323,7 @@ def test_memory_is_known_beforehand() -> None:
     small, large = frozen.memory(64, 64), frozen.memory(256, 256)
     assert 0 < small < large < 100 << 20
     ((_, plan),) = [
-        (0, piece.run.plan(1, 256, 256)) for piece in frozen._made_pieces() if piece.run
+        (0, piece.run.plan(1, 256, 256)) for piece in frozen._made_pieces("cpu") if piece.run
     ]
     held = sum(part.numel() * 4 for part in plan.arena) + plan.decisions.take().numel() * 2
     assert held < large
