@@ -28,16 +28,6 @@ TABLE = "Style transfer"
 EVALUATIONS, SIZE = 300, 512
 
 
-@pytest.fixture
-def fact(benchmark) -> Callable[..., None]:
-    """Notes a row that is more than one timing: report.py prints its words."""
-
-    def note(row: str, **columns: str) -> None:
-        benchmark.extra_info.update(table=TABLE, row=row, facts=columns)
-
-    return note
-
-
 @pytest.mark.parametrize("contender", [TORCH, CHANNELS_LAST, NST])
 @pytest.mark.parametrize("size", [256, 512, 1024])
 def bench_evaluation(size, contender, benchmark) -> None:
@@ -73,7 +63,7 @@ def bench_outside_of_the_convolutions(benchmark, fact) -> None:
     seconds = benchmark.stats.stats.total
     found = profile(running.network, clock, running.optimizer.spent, seconds, 15)
     share = 1 - found.convolutions / found.total
-    fact(f"share of a step outside of the network's layers, {SIZE} px", nst=f"{share:.1%}")
+    fact(TABLE, f"share of a step outside of the network's layers, {SIZE} px", nst=f"{share:.1%}")
 
 
 def bench_time_to_quality(benchmark, fact) -> None:
@@ -95,6 +85,7 @@ def bench_time_to_quality(benchmark, fact) -> None:
     count = benchmark.pedantic(reach, rounds=1)
     seconds, theirs = benchmark.stats.stats.median, EVALUATIONS * each
     fact(
+        TABLE,
         f"seconds to the loss of {EVALUATIONS} plain evaluations ({curve[-1]:.3f}; the lowest "
         f"on the way {min(curve):.3f}), {SIZE} px",
         torch=f"{theirs:.0f} ({EVALUATIONS} x {each:.2f})",
@@ -122,7 +113,7 @@ def bench_peak_memory(benchmark, fact) -> None:
     peaks = benchmark.pedantic(measure, rounds=1)
     words = {name: f"{peak / 2**20:.0f}" for name, peak in peaks.items()}
     words[NST] += f" ({peaks[NST] / peaks[TORCH]:.2f}x)"
-    fact(f"peak memory in MB, the process as a whole, {SIZE} px", **words)
+    fact(TABLE, f"peak memory in MB, the process as a whole, {SIZE} px", **words)
 
 
 def bench_stylize(benchmark, fact, tmp_path) -> None:
@@ -132,6 +123,7 @@ def bench_stylize(benchmark, fact, tmp_path) -> None:
     command += ["builtin", "-o", "out.png"]
     benchmark.pedantic(lambda: _run(command, tmp_path), rounds=1)
     fact(
+        TABLE,
         "`nst stylize`, 512 px, default quality, built-in network: seconds in all",
         nst=f"{benchmark.stats.stats.median:.1f}",
     )
@@ -145,7 +137,7 @@ def bench_stylize(benchmark, fact, tmp_path) -> None:
 
 def bench_help(benchmark, fact) -> None:
     benchmark.pedantic(lambda: _run([sys.executable, "-m", "nst", "--help"]), rounds=5)
-    fact("`nst --help`: seconds", nst=f"{benchmark.stats.stats.median:.3f}")
+    fact(TABLE, "`nst --help`: seconds", nst=f"{benchmark.stats.stats.median:.3f}")
 
 
 def _run(command: list[str], folder: Path | None = None) -> str:

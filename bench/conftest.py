@@ -55,5 +55,15 @@ def _rounds(call: Callable[[], object]) -> int:
     return max(5, min(200, int(0.4 / max(perf_counter() - started, 1e-6))))
 
 
+@pytest.fixture
+def fact(benchmark) -> Callable[..., None]:
+    """Notes a row that is more than one timing: report.py prints its words."""
+
+    def note(table: str, row: str, **columns: str) -> None:
+        benchmark.extra_info.update(table=table, row=row, facts=columns)
+
+    return note
+
+
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:
     machine_info["fastconv"] = machine()

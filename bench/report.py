@@ -58,7 +58,7 @@ def _conditions(machine: dict[str, str]) -> str:
 
 def _fact_lines(rows: dict[str, dict[str, str]]) -> list[str]:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    columns.sort(key=("torch", "torch channels_last", "nst").index)
+    columns.sort(key=("torch", "torch channels_last", "native", "nst").index)
     lines = ["| what | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for row, cells in rows.items():
         lines.append(f"| {row} | " + " | ".join(cells.get(c, "") for c in columns) + " |")
