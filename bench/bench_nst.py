@@ -76,21 +76,29 @@ def bench_time_to_quality(benchmark, fact) -> None:
     curve = _plain_curve(start)
     del plain
 
-    def reach() -> int:
-        for count, (loss, clamped) in enumerate(coarse_to_fine(SIZE, EVALUATIONS), start=1):
-            if loss <= 1.05 * curve[-1] and clamped() <= curve[-1]:
-                return count
-        raise AssertionError("nst did not reach the loss of plain PyTorch")
+    def reach() -> dict[float, float]:
+        """Seconds until each of the two losses; plain L-BFGS ends higher than it has been."""
+        began, seconds = time.perf_counter(), {}
+        wanted = sorted({curve[-1], min(curve)})
+        for loss, clamped in coarse_to_fine(SIZE, EVALUATIONS):
+            while wanted and loss <= 1.05 * wanted[-1] and clamped() <= wanted[-1]:
+                seconds[wanted.pop()] = time.perf_counter() - began
+            if not wanted:
+                break
+        return seconds
 
-    count = benchmark.pedantic(reach, rounds=1)
-    seconds, theirs = benchmark.stats.stats.median, EVALUATIONS * each
-    fact(
-        TABLE,
-        f"seconds to the loss of {EVALUATIONS} plain evaluations ({curve[-1]:.3f}; the lowest "
-        f"on the way {min(curve):.3f}), {SIZE} px",
-        torch=f"{theirs:.0f} ({EVALUATIONS} x {each:.2f})",
-        nst=f"{seconds:.1f} ({theirs / seconds:.1f}x; {count} evaluations at full size)",
-    )
+    found, theirs = benchmark.pedantic(reach, rounds=1), EVALUATIONS * each
+    for about, loss in (("last", curve[-1]), ("lowest", min(curve))):
+        words = (
+            f"{found[loss]:.1f} ({theirs / found[loss]:.1f}x)" if loss in found else "not reached"
+        )
+        goal = f"{about} loss of {EVALUATIONS} plain evaluations ({loss:.3f})"
+        note = f"seconds to the {goal}, {SIZE} px"
+        row = {TORCH: f"{theirs:.0f} ({EVALUATIONS} x {each:.2f})", NST: words}
+        if about == "last":
+            fact(TABLE, note, **row)
+        else:
+            benchmark.extra_info["more"] = {note: row}
 
 
 def _plain_curve(start: torch.Tensor) -> list[float]:

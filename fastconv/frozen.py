@@ -131,7 +131,9 @@ class Frozen(nn.Module):
             return ""
         if x.device.type == "cuda":
             return "cuda" if compute == x.dtype else ""
-        return "cpu" if x.dtype == torch.float32 and self._algo != "direct" else ""
+        lowered = torch.is_autocast_enabled("cpu")  # conv2d knows what that means
+        fits = x.dtype == torch.float32 and self._algo != "direct" and not lowered
+        return "cpu" if fits else ""
 
     def _plain(self, x: Tensor) -> Outputs:
         outputs = Outputs({}, {})
@@ -259,4 +261,7 @@ class Frozen(nn.Module):
         if piece.run is not None:
             return piece.run.output_shape(shape)
         layer = copy.deepcopy(self._layers[piece.last]).to("meta")
-        return layer(torch.empty(shape, device="meta")).shape
+        x = torch.empty(shape, device="meta")
+        if isinstance(layer, nn.Conv2d):  # torch's own: backends of ours compute nothing on meta
+            return nn.Conv2d._conv_forward(layer, x, layer.weight, layer.bias).shape
+        return layer(x).shape

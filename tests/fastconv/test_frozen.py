@@ -339,6 +339,24 @@ def test_nan_passes_through_relu_and_pool_as_in_torch() -> None:
 
 
 @native_only
+def test_autocast_lowers_the_precision_as_in_torch() -> None:
+    module, x = network(), torch.rand(1, 3, 32, 32)
+    frozen = freeze(module, [11], "native")
+    with torch.autocast("cpu", torch.bfloat16):
+        (y,), (expected,) = frozen(x), outputs_of(module, [11], x)
+    assert y.dtype == expected.dtype == torch.bfloat16
+    assert torch.allclose(y.float(), expected.float(), rtol=0.1, atol=0.02)
+
+
+@native_only
+def test_layers_that_run_by_themselves_are_described() -> None:
+    module = nn.Sequential(Conv2d(3, 8, 5, stride=2, padding_mode="reflect", padding=2), nn.ReLU())
+    first, second = freeze(module, [1], "native").describe(33, 40).splitlines()
+    assert "Conv2d" in first
+    assert "ReLU" in second
+
+
+@native_only
 def test_second_derivatives_are_refused() -> None:
     x = torch.rand(1, 3, 32, 32).requires_grad_()
     (y,) = freeze(network(), [11], "native")(x)
