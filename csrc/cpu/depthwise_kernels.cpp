@@ -164,8 +164,9 @@ void sum_planes(const PlaneSums<T>& s, int64_t tap) {
     }
     if (rest == 0)
       continue;
-    const Vec<T> value = i + 1 < s.lines ? keep_first<T>(load(dy + whole), rest)
-                                         : load_first(dy + whole, rest);
+    const int64_t room = (s.lines - 1 - i) * s.dy_line + rest;  // to the end of dy
+    const Vec<T> value = room >= lanes<T> ? keep_first<T>(load(dy + whole), rest)
+                                          : load_first(dy + whole, rest);
     FASTCONV_UNROLL
     for (int t = 0; t < N; ++t) acc[t] += value * keep_first<T>(load(x[t] + whole), rest);
   }

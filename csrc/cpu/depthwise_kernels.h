@@ -36,7 +36,7 @@ struct ChannelsSums {
 };
 
 // A plane of one channel:  sums[t] += sum_ij dy[i * dy_line + j] x[taps[t] + i * x_line + j]
-// x can be read up to a whole vector of columns; dy can too, save for the last line.
+// x can be read up to a whole vector of columns; dy up to its last line's end.
 template <class T>
 struct PlaneSums {
   const int64_t* taps;
