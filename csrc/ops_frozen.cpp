@@ -36,7 +36,8 @@ struct Numbers {
   int64_t tile;         // 4 or 6; 1: few channels, by the definition
   int64_t relu, pool;   // 0 or 1; 0 none, 1 maximum, 2 average
   int64_t layout;       // of the stack's own input and its gradient; everything else is blocked
-  static constexpr int count = 13;
+  int64_t one_set;      // 1: the forward weights serve the way back as well (cpu/winograd_turn.h)
+  static constexpr int count = 14;
 
   Pool pooling() const { return static_cast<Pool>(pool); }
   Decisions decisions(uint16_t* bits) const {
@@ -46,7 +47,7 @@ struct Numbers {
 static_assert(sizeof(Numbers) == Numbers::count * sizeof(int64_t), "read as a flat list");
 
 Numbers numbers_from(const Sizes& flat) {
-  if (flat.size() != Numbers::count) refuse("frozen: expects 13 numbers");
+  if (flat.size() != Numbers::count) refuse("frozen: expects 14 numbers");
   Numbers a;
   std::memcpy(&a, flat.data(), sizeof a);
   if (a.n < 1 || a.c_in < 1 || a.h < 1 || a.w < 1 || a.c_out < 1 || a.out_h < 1 || a.out_w < 1)
@@ -55,6 +56,7 @@ Numbers numbers_from(const Sizes& flat) {
   if (a.tile == 1 && (a.c_in > Few::most_channels || a.c_out <= Few::most_channels))
     refuse("frozen: tile 1 expects up to 3 channels in, and more out");
   if (a.pool < 0 || a.pool > 2 || a.layout < 0 || a.layout > 2) refuse("frozen: unknown pool or layout");
+  if (a.one_set && a.tile == 1) refuse("frozen: tile 1 has weights for each direction");
   if (a.pool && (a.out_h < 2 || a.out_w < 2)) refuse("frozen: nothing is left to pool");
   return a;
 }
@@ -97,14 +99,14 @@ WinogradJob forward_job(const Numbers& a, const Decisions& d) {
   const Layout layout = static_cast<Layout>(a.layout);
   return {static_cast<int>(a.tile), a.n, picture(layout, nullptr, a.c_in, a.h, a.w),
           picture(blocked, nullptr, a.c_out, d.pooled_height(), d.pooled_width()), a.pad_top, a.pad_left,
-          nullptr, nullptr, a.relu != 0, nullptr, &d, nullptr, nullptr};
+          nullptr, nullptr, a.relu != 0, false, nullptr, &d, nullptr, nullptr};
 }
 
 WinogradJob backward_job(const Numbers& a, const Decisions& d) {
   const Layout layout = static_cast<Layout>(a.layout);
   return {static_cast<int>(a.tile), a.n,
           picture(blocked, nullptr, a.c_out, d.pooled_height(), d.pooled_width()),
-          picture(layout, nullptr, a.c_in, a.h, a.w), 2 - a.pad_top, 2 - a.pad_left, nullptr, nullptr, false,
+          picture(layout, nullptr, a.c_in, a.h, a.w), 2 - a.pad_top, 2 - a.pad_left, nullptr, nullptr, false, a.one_set != 0,
           d.bits ? &d : nullptr, nullptr, nullptr, nullptr};
 }
 
@@ -132,7 +134,7 @@ void frozen_backward(const Tensor& gradient, const std::optional<Tensor>& bits, 
   WinogradJob job = backward_job(a, decisions);
   job.from.data = floats_of(gradient, a.n * job.from.image);
   job.to.data = floats_of(to, a.n * job.to.image);
-  job.u = weights_of(u, a, true);
+  job.u = weights_of(u, a, !a.one_set);
   Picture more = picture(planar, nullptr, a.c_in, a.h, a.w);
   if (added) {
     more.data = floats_of(*added, a.n * more.image);

@@ -19,6 +19,7 @@ from .frozen_stage import Moments, Outputs, Readings, Stage, check_channels
 from .geometry import ConvGeometry
 from .registry import load
 
+ONE = True
 BLOCK = 16  # channels side by side
 PLANAR, LAST, BLOCKED = 0, 1, 2  # layouts, as csrc/ops_frozen.cpp counts them
 KERNELS = {1: "few_channels", 4: "winograd_f4", 6: "winograd_f6"}
@@ -52,7 +53,13 @@ class Step:
         """What the operators want to know; csrc/ops_frozen.cpp names them."""
         g, stage = self.g, self.stage
         sizes = [g.n, g.c_in, g.h, g.w, g.c_out, g.out_h, g.out_w, g.padding[0], g.padding[2]]
-        return [*sizes, self.tiles[backward], int(stage.relu), stage.pool, layout]
+        fused = [int(stage.relu), stage.pool, layout, int(self.one_set)]
+        return [*sizes, self.tiles[backward], *fused]
+
+    @property
+    def one_set(self) -> bool:
+        """Whether the forward weights serve the way back as well."""
+        return ONE and self.tiles[0] == self.tiles[1] != 1
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -315,7 +322,7 @@ class _Run(torch.autograd.Function):
             add_moments(end, add=end in arriving)
             for i in range(end, -1, -1):
                 step = plan.steps[i]
-                u = weights(step.stage, step.tiles[1], True)
+                u = weights(step.stage, step.tiles[1], not step.one_set)
                 torch.ops.fastconv.frozen_backward(
                     buffers[i % 2],
                     bits[i],

@@ -120,11 +120,20 @@ struct FewKernels {
 // One tile size: F(4x4,3x3) or F(6x6,3x3).
 struct WinogradTransforms {
   // `element`: floats from one of a tile's elements to the next, in V, M and U.
-  void (*input)(float* strip, int64_t tiles, float* v, int64_t element);
-  void (*output)(const float* m, int64_t element, int64_t tiles, const float* bias, bool relu,
-                 float* strip);
+  // [1] turns the tiles by 180 degrees (winograd_turn.h).
+  void (*input[2])(float* strip, int64_t tiles, float* v, int64_t element);
+  void (*output[2])(const float* m, int64_t element, int64_t tiles, const float* bias, bool relu,
+                    float* strip);
   void (*weights)(const float* weight, int64_t out_stride, int64_t in_stride, bool flip,
                   int64_t count, int64_t depth, float* u, int64_t element);
+};
+
+inline constexpr int64_t cob_width = 64;  // output channels that are multiplied together
+
+// U as the other direction has it (winograd_turn.h); depth and outputs are this direction's.
+struct WinogradOther {
+  const float* u;
+  int64_t elements, depth, outputs;
 };
 
 // The product of a chunk of tiles with up to 64 output channels.
@@ -134,12 +143,19 @@ struct WinogradProduct {
   float* m;
   int64_t elements, depth, panels, tiles;
   int64_t v_element, v_block, m_element, m_block;  // strides, in floats
+  // Or, without `u`: its panels are turned one element at a time, into room for panels x depth x panel
+  // floats.
+  const WinogradOther* other;
+  int64_t first_output;
+  float* turned;
 };
 
 struct WinogradGemm {
   int panel;  // output channels in a panel of U
   int rows;   // tiles that the micro-kernel takes at most
   void (*multiply)(const WinogradProduct&);
+  // Panels of element e, `to`[panel][k][panel], from what the other direction has.
+  void (*turn)(const WinogradOther&, int64_t e, int64_t first_output, int64_t panels, float* to);
 };
 
 struct WinogradOuterProduct {

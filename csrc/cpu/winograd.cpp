@@ -13,6 +13,7 @@
 #include "winograd.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "few_channels.h"
 #include "kernels.h"
@@ -22,7 +23,6 @@
 namespace fastconv {
 namespace {
 
-constexpr int64_t cob_width = 64;   // output channels that are multiplied together
 constexpr int64_t strips = 2 * Strip::floats;  // the one in work, and one that is added to it
 
 const WinogradTransforms& transforms(int tile) {
@@ -38,6 +38,7 @@ struct Plan {
   TileStrides v{}, m{};
   int64_t v_floats = 0, m_floats = 0;
   bool streamed = false;
+  int64_t turned_floats = 0, u_floats = 0;  // of one thread's panels, or of the whole U
 };
 
 // Measured on the development machine, one thread, GFLOP/s of the direct convolution:
@@ -46,6 +47,7 @@ struct Plan {
 //   shared   56, 112, 168, 256, 512 tiles  256 and 512 channels: within 5 % up to 168; then less
 //   either   128->128 to 512->512: within 5 %; own is better below, shared above 256 channels
 constexpr int64_t own_tiles = 42, shared_tiles = 112;
+const int64_t most_turns = std::getenv("MT") ? atoi(std::getenv("MT")) : 4;
 
 Plan plan_for(const WinogradJob& job) {
   Plan p{Tiles(job.tile, job.n, job.height(), job.width())};
@@ -60,23 +62,33 @@ Plan plan_for(const WinogradJob& job) {
   p.v_floats = p.tiles.elements() * p.v.element;
   p.m_floats = p.tiles.elements() * p.m.element;
   p.streamed = job.n * job.to.image * int64_t{sizeof(float)} >= stream_bytes;
+  if (job.turned && p.shared && ceil_div(p.tiles.count, p.chunk) <= most_turns)
+    p.turned_floats = cob_width * job.from.channels;
+  else if (job.turned)
+    p.u_floats = winograd_weights_floats(job.tile, job.to.channels, job.from.channels, false);
   return p;
 }
 
 void read_block(const WinogradJob& job, const Plan& p, int64_t first, int64_t last, int64_t block,
                 float* v, float* strip) {
   transform_input(job.from, job.expand, job.top, job.left, p.tiles, first, last, block, v, p.v,
-                  strip);
+                  strip, job.turned);
+}
+
+WinogradOther other_of(const WinogradJob& job, const Plan& p) {
+  return {job.u, p.tiles.elements(), job.from.channels, job.to.channels};
 }
 
 void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob, const float* v,
-              float* m) {
+              float* m, float* turned) {
   const int64_t panel = kernels().winograd->panel;
   const int64_t outputs = std::min(cob_width, job.to.channels - cob * cob_width);
   const int64_t depth = job.from.channels;
   const float* u = job.u + cob * cob_width * p.tiles.elements() * depth;
+  const WinogradOther other = other_of(job, p);
   kernels().winograd->multiply({u, v, m, p.tiles.elements(), depth, ceil_div(outputs, panel), tiles,
-                                p.v.element, p.v.block, p.m.element, p.m.block});
+                                p.v.element, p.v.block, p.m.element, p.m.block,
+                                turned ? &other : nullptr, cob * cob_width, turned});
 }
 
 void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int64_t last,
@@ -90,11 +102,24 @@ void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int6
       std::copy_n(job.bias + o, std::min(block_width, job.to.channels - o), bias);
     for_strips(p.tiles, first, last, first_block + b,
                [&](const Window& window, int64_t position, int64_t tiles) {
-      transforms(job.tile).output(m + b * p.m.block + position * block_width, p.m.element, tiles,
+      transforms(job.tile).output[job.turned](m + b * p.m.block + position * block_width, p.m.element, tiles,
                                   bias, job.relu, strip);
       finish_strip(job, p.streamed, window, strip, strip + Strip::floats);
     });
   }
+}
+
+// U of this direction, in whole.
+void turn_weights(const WinogradJob& job, const Plan& p, float* u) {
+  const int64_t elements = p.tiles.elements(), depth = job.from.channels;
+  const int64_t panel = kernels().winograd->panel;
+  const WinogradOther other = other_of(job, p);
+  parallel_for(p.cobs * elements, [&](int64_t index, int64_t) {
+    const int64_t e = index % elements, first = index / elements * cob_width;
+    const int64_t panels = ceil_div(std::min(cob_width, job.to.channels - first), panel);
+    kernels().winograd->turn(other, e, first, panels,
+                             u + (first * elements + e * panels * panel) * depth);
+  });
 }
 
 void run_own(const WinogradJob& job, const Plan& p, float* work) {
@@ -107,7 +132,7 @@ void run_own(const WinogradJob& job, const Plan& p, float* work) {
     for (int64_t block = 0; block < p.depth_blocks; ++block)
       read_block(job, p, first, last, block, v, strip);
     for (int64_t cob = 0; cob < p.cobs; ++cob) {
-      multiply(job, p, last - first, cob, v, m);
+      multiply(job, p, last - first, cob, v, m, nullptr);
       transform_output(job, p, first, last, cob, m, strip);
     }
   });
@@ -115,7 +140,7 @@ void run_own(const WinogradJob& job, const Plan& p, float* work) {
 
 void run_shared(const WinogradJob& job, const Plan& p, float* work) {
   float* v = work;
-  const int64_t share = p.m_floats + strips;
+  const int64_t share = p.m_floats + strips + p.turned_floats;
   const auto own = [&](int64_t thread) { return work + p.v_floats + thread * share; };
   for (int64_t first = 0; first < p.tiles.count; first += p.chunk) {
     const int64_t last = std::min(first + p.chunk, p.tiles.count);
@@ -124,7 +149,7 @@ void run_shared(const WinogradJob& job, const Plan& p, float* work) {
     });
     parallel_for(p.cobs, [&](int64_t cob, int64_t thread) {
       float* m = own(thread) + strips;
-      multiply(job, p, last - first, cob, v, m);
+      multiply(job, p, last - first, cob, v, m, p.turned_floats ? m + p.m_floats : nullptr);
       transform_output(job, p, first, last, cob, m, own(thread));
     });
   }
@@ -178,13 +203,21 @@ int64_t winograd_workspace(const WinogradJob& job) {
   if (job.tile == 1) return 0;
   const Plan p = plan_for(job);
   const int64_t threads = thread_count();
-  const int64_t own = p.m_floats + strips + (p.shared ? 0 : p.v_floats);
-  return threads * own + (p.shared ? p.v_floats : 0);
+  const int64_t own = p.m_floats + strips + p.turned_floats + (p.shared ? 0 : p.v_floats);
+  return threads * own + (p.shared ? p.v_floats : 0) + p.u_floats;
 }
 
 void winograd(const WinogradJob& job, float* workspace) {
   if (job.tile == 1) return few_channels(job);
   const Plan p = plan_for(job);
+  if (p.u_floats) {
+    turn_weights(job, p, workspace);
+    WinogradJob own = job;
+    own.u = workspace;
+    workspace += p.u_floats;
+    (p.shared ? run_shared : run_own)(own, p, workspace);
+    return;
+  }
   (p.shared ? run_shared : run_own)(job, p, workspace);
 }
 

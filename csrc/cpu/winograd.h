@@ -29,6 +29,7 @@ struct WinogradJob {
   const float* u;
   const float* bias;  // or null
   bool relu;
+  bool turned = false;  // u is that of the other direction (winograd_turn.h)
   const Decisions* expand = nullptr;
   const Decisions* decide = nullptr;
   const Picture* tap = nullptr;

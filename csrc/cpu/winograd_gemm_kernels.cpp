@@ -7,10 +7,13 @@
 // The micro-kernel keeps rows x panel sums in registers, a panel being two vectors: two loads of
 // U and one broadcast of V per row and k.  14 rows are 28 of AVX-512's 32 registers, 6 rows 12 of
 // 16 elsewhere.  All of k runs through without blocking: U's panel comes from the second-level
-// cache, where the first group of rows has it fetched one panel ahead of time.
+// cache, where the first group of rows has it fetched one panel ahead of time.  Where U is that of
+// the other direction (winograd_turn.h), the panels of one element are turned into memory that stays
+// in that cache; the squares they are made from are fetched one element ahead.
 #include "kernels.h"
 #include "lanes.h"
 #include "picture.h"
+#include "winograd_turn.h"
 
 namespace fastconv::FASTCONV_ISA {
 namespace {
@@ -24,17 +27,28 @@ constexpr int panel = 2 * L;
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// What the first group of rows fetches while it multiplies 16 k: the next panel, as large as this
+// one, or the other direction's squares (e, o) of the same k.
+struct Next {
+  int64_t e, o;
+
+  const float* at(const WinogradProduct& p, const float* u, int64_t k) const {
+    if (!p.other) return u + p.depth * panel;
+    return square_at(*p.other, panel, e, k / panel * panel, o) + k % panel * panel;
+  }
+};
+
 template <int Rows, bool Ahead>
 void ukr_rows_x_panel(const WinogradProduct& p, const float* u, const float* v, float* low,
-                      float* high) {
+                      float* high, Next next) {
   V sum[Rows][2] = {};
   for (int64_t k0 = 0; k0 < p.depth; k0 += block_width, v += p.v_block) {
     const int64_t n = smaller(block_width, p.depth - k0);
+    const float* later = Ahead ? next.at(p, u, k0) : nullptr;
     for (int64_t k = 0; k < n; ++k, u += panel) {
       if constexpr (Ahead) {
-        const float* later = u + p.depth * panel;
-        __builtin_prefetch(later, 0, 2);
-        if constexpr (panel * sizeof(float) > 64) __builtin_prefetch(later + 16, 0, 2);
+        __builtin_prefetch(later + k * panel, 0, 2);
+        if constexpr (panel * sizeof(float) > 64) __builtin_prefetch(later + k * panel + 16, 0, 2);
       }
       const V u0 = load(u), u1 = load(u + L);
 #pragma GCC unroll 16
@@ -52,7 +66,7 @@ void ukr_rows_x_panel(const WinogradProduct& p, const float* u, const float* v, 
   }
 }
 
-using Ukr = void (*)(const WinogradProduct&, const float*, const float*, float*, float*);
+using Ukr = void (*)(const WinogradProduct&, const float*, const float*, float*, float*, Next);
 
 template <bool Ahead>
 struct Ukrs {
@@ -71,7 +85,8 @@ constexpr Ukrs<true> fetching = make_ukrs<true>(CountTo<max_rows>::type{});
 void multiply(const WinogradProduct& p) {
   const int64_t groups = ceil_div(p.tiles, max_rows);
   for (int64_t e = 0; e < p.elements; ++e) {
-    const float* u = p.u + e * p.panels * p.depth * panel;
+    const float* u = p.other ? p.turned : p.u + e * p.panels * p.depth * panel;
+    if (p.other) turn_panels(*p.other, e, p.first_output, p.panels, p.turned);
     const float* v = p.v + e * p.v_element;
     float* m = p.m + e * p.m_element;
     for (int64_t group = 0; group < groups; ++group) {
@@ -83,7 +98,8 @@ void multiply(const WinogradProduct& p) {
         float* to = m + first * block_width;
         ukr(p, u + j * p.depth * panel, v + first * block_width,
             to + low / block_width * p.m_block + low % block_width,
-            to + high / block_width * p.m_block + high % block_width);
+            to + high / block_width * p.m_block + high % block_width,
+            {smaller(e + 1, p.elements - 1), p.first_output + low});
       }
     }
   }
@@ -92,6 +108,6 @@ void multiply(const WinogradProduct& p) {
 }  // namespace
 
 extern const WinogradGemm winograd_gemm;
-const WinogradGemm winograd_gemm = {panel, max_rows, multiply};
+const WinogradGemm winograd_gemm = {panel, max_rows, multiply, turn_panels};
 
 }  // namespace fastconv::FASTCONV_ISA

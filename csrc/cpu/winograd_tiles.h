@@ -45,10 +45,11 @@ inline TileStrides strides_for(int64_t blocks, int64_t tiles) {
   return {(blocks * block | 1) * block_width, block * block_width};
 }
 
-// V of the tiles first ... last of one block of channels; `expand` as in WinogradJob.
+// V of the tiles first ... last of one block of channels; `expand` as in WinogradJob; `turned`: of
+// the tiles turned by 180 degrees.
 inline void transform_input(const Picture& from, const Decisions* expand, int64_t top, int64_t left,
                             const Tiles& t, int64_t first, int64_t last, int64_t block, float* v,
-                            const TileStrides& strides, float* strip) {
+                            const TileStrides& strides, float* strip, bool turned = false) {
   const Kernels& k = kernels();
   const WinogradTransforms& transforms = t.tile == 4 ? *k.winograd_f4 : *k.winograd_f6;
   for_strips(t, first, last, block, [&](Window window, int64_t position, int64_t tiles) {
@@ -60,7 +61,7 @@ inline void transform_input(const Picture& from, const Decisions* expand, int64_
       k.chain->expand(from, *expand, window, strip);
     else
       k.picture->gather(from, window, strip);
-    transforms.input(strip, tiles, v + block * strides.block + position * block_width,
+    transforms.input[turned](strip, tiles, v + block * strides.block + position * block_width,
                      strides.element);
   });
 }

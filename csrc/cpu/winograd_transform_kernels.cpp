@@ -5,7 +5,8 @@
 //   weights  U[e][k][panel]  = G g G^T      for one panel of output channels
 //
 // e = i A + j counts the A x A elements of a tile.  A vector holds channels of one pixel, so the
-// transforms are purely vertical: no lane ever meets another.
+// transforms are purely vertical: no lane ever meets another.  `Turned`: tiles are read and written
+// from their end (winograd_turn.h).
 #include "kernels.h"
 #include "picture.h"
 #include "winograd_points.h"
@@ -15,14 +16,14 @@ namespace {
 
 // Vertically once for each pixel column, which neighbouring tiles share, in place; then
 // horizontally, tile by tile.
-template <int M>
+template <int M, bool Turned>
 void input(float* strip, int64_t tiles, float* v, int64_t element) {
   constexpr int A = taps<M>;
   float* first = strip + Strip::slack * block_width;
   for (int64_t at = 0; at < (tiles * M + 2) * block_width; at += L) {
     V d[A];
 #pragma GCC unroll 8
-    for (int i = 0; i < A; ++i) d[i] = load(first + at + i * Strip::row);
+    for (int i = 0; i < A; ++i) d[Turned ? A - 1 - i : i] = load(first + at + i * Strip::row);
     data_transform(d);
 #pragma GCC unroll 8
     for (int i = 0; i < A; ++i) store(first + at + i * Strip::row, d[i]);
@@ -33,7 +34,8 @@ void input(float* strip, int64_t tiles, float* v, int64_t element) {
       for (int64_t c = 0; c < block_width; c += L) {
         V d[A];
 #pragma GCC unroll 8
-        for (int j = 0; j < A; ++j) d[j] = load(row + (t * M + j) * block_width + c);
+        for (int j = 0; j < A; ++j)
+          d[Turned ? A - 1 - j : j] = load(row + (t * M + j) * block_width + c);
         data_transform(d);
 #pragma GCC unroll 8
         for (int j = 0; j < A; ++j)
@@ -42,7 +44,7 @@ void input(float* strip, int64_t tiles, float* v, int64_t element) {
   }
 }
 
-template <int M>
+template <int M, bool Turned>
 void output(const float* m, int64_t element, int64_t tiles, const float* bias, bool relu,
             float* strip) {
   constexpr int A = taps<M>;
@@ -62,15 +64,16 @@ void output(const float* m, int64_t element, int64_t tiles, const float* bias, b
         for (int i = 0; i < M; ++i) half[i][j] = d[i];
       }
       const V shift = load(bias + c), floor = relu ? V{} : broadcast(-__builtin_inff());
-      float* to = first + t * M * block_width + c;
+      float* to = first + t * M * block_width + c + (Turned ? (M - 1) * Strip::row : 0);
 #pragma GCC unroll 1
-      for (int i = 0; i < M; ++i, to += Strip::row) {
+      for (int i = 0; i < M; ++i, to += Turned ? -Strip::row : Strip::row) {
         V d[A];
 #pragma GCC unroll 8
         for (int j = 0; j < A; ++j) d[j] = half[i][j];
         result_transform(d);
 #pragma GCC unroll 8
-        for (int j = 0; j < M; ++j) store(to + j * block_width, maximum(d[j] + shift, floor));
+        for (int j = 0; j < M; ++j)
+          store(to + (Turned ? M - 1 - j : j) * block_width, maximum(d[j] + shift, floor));
       }
     }
 }
@@ -106,7 +109,9 @@ void weights(const float* weight, int64_t out_stride, int64_t in_stride, bool fl
 }  // namespace
 
 extern const WinogradTransforms winograd_f4, winograd_f6;
-const WinogradTransforms winograd_f4 = {input<4>, output<4>, weights<4>};
-const WinogradTransforms winograd_f6 = {input<6>, output<6>, weights<6>};
+const WinogradTransforms winograd_f4 = {
+    {input<4, false>, input<4, true>}, {output<4, false>, output<4, true>}, weights<4>};
+const WinogradTransforms winograd_f6 = {
+    {input<6, false>, input<6, true>}, {output<6, false>, output<6, true>}, weights<6>};
 
 }  // namespace fastconv::FASTCONV_ISA
