@@ -3,6 +3,7 @@
 //
 //   frozen_forward(from, u, bias, to, bits, tap, space, numbers)
 //   frozen_backward(gradient, bits, u, to, added, space, numbers)
+//       u: of the way back, or with `one_set` that of the forward direction
 //   frozen_block(from, to, numbers)
 //   frozen_space(backward, numbers) -> floats of `space`
 //   frozen_moments(features, mean, covariance, space, numbers)

@@ -232,7 +232,8 @@ class Frozen(nn.Module):
         """Bytes that the native backend keeps for pictures of n x h x w, known beforehand.
 
         The arena, what one call keeps for its gradient, the outputs of the runs and the weights as
-        the kernels want them in both directions; not what the layers between the runs allocate.
+        the kernels want them, one set or one for each direction; not what the layers between the
+        runs allocate.
         """
         shape, total = self._input_shape(n, h, w), 0
         for piece in self._made_pieces(self._device()):

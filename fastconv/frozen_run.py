@@ -19,7 +19,6 @@ from .frozen_stage import Moments, Outputs, Readings, Stage, check_channels
 from .geometry import ConvGeometry
 from .registry import load
 
-ONE = True
 BLOCK = 16  # channels side by side
 PLANAR, LAST, BLOCKED = 0, 1, 2  # layouts, as csrc/ops_frozen.cpp counts them
 KERNELS = {1: "few_channels", 4: "winograd_f4", 6: "winograd_f6"}
@@ -48,6 +47,7 @@ class Step:
     tiles: tuple[int, int]  # of F(tile x tile, 3x3): forward, backward
     height: int  # after pooling
     width: int
+    one_set: bool = False  # of weights: the forward ones serve the way back as well
 
     def numbers(self, backward: bool, layout: int) -> list[int]:
         """What the operators want to know; csrc/ops_frozen.cpp names them."""
@@ -57,9 +57,20 @@ class Step:
         return [*sizes, self.tiles[backward], *fused]
 
     @property
-    def one_set(self) -> bool:
-        """Whether the forward weights serve the way back as well."""
-        return ONE and self.tiles[0] == self.tiles[1] != 1
+    def weights(self) -> list[tuple[int, bool]]:
+        """The sets it needs: tile, rotated."""
+        forward, back = self.tiles
+        return [(forward, False)] if self.one_set else [(forward, False), (back, True)]
+
+    @property
+    def tile_products(self) -> int:
+        """Multiplications of one tile, forward."""
+        return self.g.c_in * self.g.c_out * (self.tiles[0] + 2) ** 2
+
+    @property
+    def tile_count(self) -> int:
+        tile = self.tiles[0]
+        return self.g.n * -(-self.g.out_h // tile) * -(-self.g.out_w // tile)
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -118,6 +129,7 @@ class Plan:
             step = _step(stage, algo, n, h, w)
             self.steps.append(step)
             h, w = step.height, step.width
+        _share_weights(self.steps)
         # what stage i puts out, and the gradient to it, is in buffer i % 2
         floats = [s.output_floats for s in self.steps]
         self.buffer_floats = [max(floats[0::2]), max(floats[1::2], default=1)]
@@ -166,9 +178,25 @@ class Plan:
         floats = sum(self.buffer_floats) + self.space_floats + outputs + features
         weights = 0
         for step in self.steps:
-            for back, tile in enumerate(step.tiles):
-                weights += _weight_floats(step.g, tile, bool(back))
+            for tile, rotated in step.weights:
+                weights += _weight_floats(step.g, tile, rotated)
         return 4 * (floats + weights) + 2 * sum(self.words)
+
+
+def _share_weights(steps: list[Step]) -> None:
+    """Decide where one set of weights serves both directions (csrc/cpu/winograd_turn.h).
+
+    Turning them for the way back costs as much as 8 tiles' multiplications, and is done once for
+    about 112 tiles, or a few times in all: much for a small picture with many channels, which has
+    few tiles (512 -> 512 with 64 tiles 16 %, with 16 tiles 60 %), little for a large one (with 256
+    tiles nothing).  A layer may cost the run half a percent.  VGG19's run to conv5_1 has all its
+    512 x 512 x 36 weights, 38 MB, once at 512 px, and twice at 256 px.
+    """
+    whole = 2 * sum(step.tile_products * step.tile_count for step in steps)
+    for step in steps:
+        turns = min(max((step.tile_count + 56) // 112, 1), 4)
+        cheap = 200 * 8 * turns * step.tile_products <= whole
+        step.one_set = step.tiles[0] == step.tiles[1] != 1 and cheap
 
 
 def _weight_floats(g: ConvGeometry, tile: int, rotated: bool) -> int:
@@ -203,7 +231,10 @@ class Run:
         """That of the last size is kept, with its arena."""
         size = (n, h, w)
         if self._plan is None or self._plan[0] != size:
-            self._plan = (size, Plan(self.stages, self.read, self.algo, n, h, w))
+            plan = Plan(self.stages, self.read, self.algo, n, h, w)
+            for step in plan.steps:  # a size before this one may have needed more
+                step.stage.keep_only(step.weights)
+            self._plan = (size, plan)
         return self._plan[1]
 
     def __call__(self, x: Tensor, clock: Clock | None = None) -> Outputs:
@@ -263,7 +294,7 @@ class _Run(torch.autograd.Function):
             for i, (step, bits) in enumerate(
                 zip(plan.steps, plan.bits(ctx.decisions), strict=True)
             ):
-                u = weights(step.stage, step.tiles[0], False)
+                u = weights(step.stage, *step.weights[0])
                 # features that are kept are written where they stay
                 to = ctx.features.get(i, buffers[i % 2])
                 torch.ops.fastconv.frozen_forward(
@@ -322,7 +353,7 @@ class _Run(torch.autograd.Function):
             add_moments(end, add=end in arriving)
             for i in range(end, -1, -1):
                 step = plan.steps[i]
-                u = weights(step.stage, step.tiles[1], not step.one_set)
+                u = weights(step.stage, *step.weights[-1])
                 torch.ops.fastconv.frozen_backward(
                     buffers[i % 2],
                     bits[i],

@@ -105,6 +105,10 @@ class Stage:
             self.kept[key] = make()
         return self.kept[key]
 
+    def keep_only(self, keys: Sequence[Hashable]) -> None:
+        """Forget all other weights of the kind that `once` made."""
+        self.kept = {key: made for key, made in self.kept.items() if key in keys}
+
     @cached_property
     def bias(self) -> Tensor | None:
         bias = self.conv.bias

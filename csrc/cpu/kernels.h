@@ -134,6 +134,7 @@ inline constexpr int64_t cob_width = 64;  // output channels that are multiplied
 struct WinogradOther {
   const float* u;
   int64_t elements, depth, outputs;
+  int64_t panel_floats;  // its own panels'
 };
 
 // The product of a chunk of tiles with up to 64 output channels.
@@ -148,6 +149,7 @@ struct WinogradProduct {
   const WinogradOther* other;
   int64_t first_output;
   float* turned;
+  int64_t panel_floats;  // from panel to panel of what is multiplied
 };
 
 struct WinogradGemm {
@@ -155,7 +157,8 @@ struct WinogradGemm {
   int rows;   // tiles that the micro-kernel takes at most
   void (*multiply)(const WinogradProduct&);
   // Panels of element e, `to`[panel][k][panel], from what the other direction has.
-  void (*turn)(const WinogradOther&, int64_t e, int64_t first_output, int64_t panels, float* to);
+  void (*turn)(const WinogradOther&, int64_t e, int64_t first_output, int64_t panels, float* to,
+               int64_t to_panel);
 };
 
 struct WinogradOuterProduct {

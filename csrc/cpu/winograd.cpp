@@ -13,7 +13,6 @@
 #include "winograd.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "few_channels.h"
 #include "kernels.h"
@@ -27,6 +26,18 @@ constexpr int64_t strips = 2 * Strip::floats;  // the one in work, and one that 
 
 const WinogradTransforms& transforms(int tile) {
   return tile == 4 ? *kernels().winograd_f4 : *kernels().winograd_f6;
+}
+
+// Floats from one panel of U to the next.  The squares that winograd_turn.h takes for one element lie
+// a panel apart: at multiples of 64 KB they would all fall into the same lines of a cache.
+int64_t panel_floats(int64_t depth) {
+  const int64_t panel = kernels().winograd->panel;
+  return (depth + (depth % 512 == 0 ? panel : 0)) * panel;
+}
+
+// U[o/64][e][o/panel within 64], the first panel of a block of 64 outputs.
+int64_t cob_floats(int64_t elements, int64_t depth) {
+  return cob_width / kernels().winograd->panel * elements * panel_floats(depth);
 }
 
 // Everything that follows from the job's sizes.
@@ -47,7 +58,12 @@ struct Plan {
 //   shared   56, 112, 168, 256, 512 tiles  256 and 512 channels: within 5 % up to 168; then less
 //   either   128->128 to 512->512: within 5 %; own is better below, shared above 256 channels
 constexpr int64_t own_tiles = 42, shared_tiles = 112;
-const int64_t most_turns = std::getenv("MT") ? atoi(std::getenv("MT")) : 4;
+
+// Of a job whose weights are the other direction's.  Above this number of chunks they are turned in
+// whole beforehand, below panel by panel for each chunk (one thread, 512 px, against weights of its
+// own): 256->256, 9 chunks: +4.0 % in whole, +6.6 % by panels; 512->512, 2 chunks: +15 % and -1 %.
+// The schedule `own`, whose chunks are small, always takes them in whole: within 2 %.
+constexpr int64_t most_turns = 4;
 
 Plan plan_for(const WinogradJob& job) {
   Plan p{Tiles(job.tile, job.n, job.height(), job.width())};
@@ -63,7 +79,7 @@ Plan plan_for(const WinogradJob& job) {
   p.m_floats = p.tiles.elements() * p.m.element;
   p.streamed = job.n * job.to.image * int64_t{sizeof(float)} >= stream_bytes;
   if (job.turned && p.shared && ceil_div(p.tiles.count, p.chunk) <= most_turns)
-    p.turned_floats = cob_width * job.from.channels;
+    p.turned_floats = cob_floats(1, job.from.channels);
   else if (job.turned)
     p.u_floats = winograd_weights_floats(job.tile, job.to.channels, job.from.channels, false);
   return p;
@@ -76,7 +92,8 @@ void read_block(const WinogradJob& job, const Plan& p, int64_t first, int64_t la
 }
 
 WinogradOther other_of(const WinogradJob& job, const Plan& p) {
-  return {job.u, p.tiles.elements(), job.from.channels, job.to.channels};
+  return {job.u, p.tiles.elements(), job.from.channels, job.to.channels,
+          panel_floats(job.to.channels)};
 }
 
 void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob, const float* v,
@@ -84,11 +101,11 @@ void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob,
   const int64_t panel = kernels().winograd->panel;
   const int64_t outputs = std::min(cob_width, job.to.channels - cob * cob_width);
   const int64_t depth = job.from.channels;
-  const float* u = job.u + cob * cob_width * p.tiles.elements() * depth;
+  const float* u = job.u + cob * cob_floats(p.tiles.elements(), depth);
   const WinogradOther other = other_of(job, p);
   kernels().winograd->multiply({u, v, m, p.tiles.elements(), depth, ceil_div(outputs, panel), tiles,
                                 p.v.element, p.v.block, p.m.element, p.m.block,
-                                turned ? &other : nullptr, cob * cob_width, turned});
+                                turned ? &other : nullptr, cob * cob_width, turned, panel_floats(depth)});
 }
 
 void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int64_t last,
@@ -118,7 +135,9 @@ void turn_weights(const WinogradJob& job, const Plan& p, float* u) {
     const int64_t e = index % elements, first = index / elements * cob_width;
     const int64_t panels = ceil_div(std::min(cob_width, job.to.channels - first), panel);
     kernels().winograd->turn(other, e, first, panels,
-                             u + (first * elements + e * panels * panel) * depth);
+                             u + first / cob_width * cob_floats(elements, depth) +
+                                 e * panels * panel_floats(depth),
+                             panel_floats(depth));
   });
 }
 
@@ -180,8 +199,8 @@ void finish_strip(const WinogradJob& job, bool streamed, Window window, float* s
 int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rotated) {
   if (tile == 1) return few_weights_floats(c_out, c_in);
   const int64_t depth = rotated ? c_out : c_in, outputs = rotated ? c_in : c_out;
-  const int64_t panel = std::max<int64_t>(kernels().winograd->panel, block_width);
-  return (tile + 2) * (tile + 2) * depth * ceil_div(outputs, panel) * panel;
+  const int64_t panel = kernels().winograd->panel, whole = std::max<int64_t>(panel, block_width);
+  return (tile + 2) * (tile + 2) * panel_floats(depth) * (ceil_div(outputs, whole) * whole / panel);
 }
 
 void winograd_weights(int tile, const float* weight, int64_t c_out, int64_t c_in, bool rotated,
@@ -193,9 +212,9 @@ void winograd_weights(int tile, const float* weight, int64_t c_out, int64_t c_in
   parallel_for(ceil_div(outputs, panel), [&](int64_t index, int64_t) {
     const int64_t o = index * panel, cob = o / cob_width;
     const int64_t panels = ceil_div(std::min(cob_width, outputs - cob * cob_width), panel);
-    float* to = u + cob * cob_width * elements * depth + o % cob_width * depth;
+    float* to = u + cob * cob_floats(elements, depth) + o % cob_width / panel * panel_floats(depth);
     transforms(tile).weights(weight + o * out_stride, out_stride, in_stride, rotated,
-                             std::min(panel, outputs - o), depth, to, panels * panel * depth);
+                             std::min(panel, outputs - o), depth, to, panels * panel_floats(depth));
   });
 }
 
@@ -210,15 +229,12 @@ int64_t winograd_workspace(const WinogradJob& job) {
 void winograd(const WinogradJob& job, float* workspace) {
   if (job.tile == 1) return few_channels(job);
   const Plan p = plan_for(job);
+  WinogradJob with_own = job;
   if (p.u_floats) {
     turn_weights(job, p, workspace);
-    WinogradJob own = job;
-    own.u = workspace;
-    workspace += p.u_floats;
-    (p.shared ? run_shared : run_own)(own, p, workspace);
-    return;
+    with_own.u = workspace;
   }
-  (p.shared ? run_shared : run_own)(job, p, workspace);
+  (p.shared ? run_shared : run_own)(with_own, p, workspace + p.u_floats);
 }
 
 }  // namespace fastconv

@@ -6,7 +6,7 @@
 
 namespace fastconv {
 
-// Transformed weights U: [o/64][e][o/panel within 64][k][panel].
+// Transformed weights U: [o/64][e][o/panel within 64][k][panel], with room after some panels.
 //
 // tile is 4 or 6.  `rotated` gives the weights of the gradient to the input: k = c_out, o = c_in,
 // kernels turned by 180 degrees.  `weight` is (c_out, c_in, 3, 3).

@@ -22,10 +22,12 @@ inline const float* square_at(const WinogradOther& w, int64_t panel, int64_t e, 
   const int64_t block = k / cob_width * cob_width;
   const int64_t rest = w.depth - block;
   const int64_t panels = ceil_div(rest < cob_width ? rest : cob_width, panel);
-  return w.u + (block * w.elements + (e * panels + (k - block) / panel) * panel) * w.outputs + o * panel;
+  const int64_t before = block / panel * w.elements + e * panels + (k - block) / panel;
+  return w.u + before * w.panel_floats + o * panel;
 }
 
 // to[j][k][i] = U[k][first + j panel + i] of one element e; zero beyond the last output.
-void turn_panels(const WinogradOther&, int64_t e, int64_t first, int64_t panels, float* to);
+void turn_panels(const WinogradOther&, int64_t e, int64_t first, int64_t panels, float* to,
+                 int64_t to_panel);
 
 }  // namespace fastconv::FASTCONV_ISA

@@ -329,6 +329,67 @@ def test_memory_is_known_beforehand() -> None:
     assert held < large
 
 
+def way_back(tile: int, one_set: bool, shape: tuple[int, ...], c_in: int) -> tuple[Tensor, Tensor]:
+    """The operator's gradient to the input, (n, c_in, h, w), and the double-precision one."""
+    n, c_out, h, w = shape
+    ops = torch.ops.fastconv
+    weight, dy = torch.randn(c_out, c_in, 3, 3), torch.randn(shape)
+    numbers = [n, c_in, h, w, c_out, h, w, 1, 1, tile, 0, 0, 2, int(one_set)]
+    blocks = [(channels + 15) // 16 for channels in (c_out, c_in)]
+    gradient, dx = (torch.zeros(n, count, h, w, 16) for count in blocks)
+    ops.frozen_block(dy, gradient, shape)
+    u = ops.prepare(weight, tile, not one_set)
+    space = torch.full((ops.frozen_space(True, numbers),), float("nan"))
+    ops.frozen_backward(gradient, None, u, dx, None, space, numbers)
+    exact = nn.functional.conv_transpose2d(dy.double(), weight.double(), padding=1)
+    return dx.permute(0, 1, 4, 2, 3).flatten(1, 2)[:, :c_in], exact
+
+
+@native_only
+@pytest.mark.parametrize("tile", [4, 6])
+@pytest.mark.parametrize(
+    ("shape", "c_in"),
+    [
+        ((1, 1, 5, 5), 1),
+        ((2, 17, 13, 19), 33),
+        ((1, 65, 7, 9), 64),
+        ((1, 200, 24, 24), 31),
+        ((1, 31, 24, 25), 200),
+        ((1, 130, 20, 21), 70),
+        ((1, 512, 9, 8), 40),  # more room between panels of 512
+        ((1, 40, 9, 8), 512),
+        ((1, 150, 100, 100), 130),  # so many tiles that the weights are turned in whole
+        ((1, 48, 200, 200), 50),
+    ],
+)
+def test_forward_weights_serve_the_way_back(
+    tile: int, shape: tuple[int, int, int, int], c_in: int
+) -> None:
+    errors = [relative(*way_back(tile, one_set, shape, c_in)) for one_set in (False, True)]
+    assert errors[1] < 1.3 * errors[0] + 1e-7
+    assert errors[1] < (3e-6 if tile == 4 else 1.5e-5)
+
+
+@native_only
+def test_large_pictures_need_one_set_of_weights_and_the_memory_tells() -> None:
+    """Whichever size was before; and the gradient is right with both."""
+    module = network(channels=32)
+    frozen = freeze(module, [11], "native")
+    for size, sets in ((24, 2), (160, 1), (24, 2)):
+        forward, backward = differences(module, [11], torch.rand(1, 3, size, size), frozen)
+        assert forward < FORWARD
+        assert backward < BACKWARD
+        ((run, plan),) = [
+            (piece.run, piece.run.plan(1, size, size))
+            for piece in frozen._made_pieces("cpu")
+            if piece.run
+        ]
+        assert len(run.stages[1].kept) == sets
+        held = sum(u.numel() * 4 for stage in run.stages for u in stage.kept.values())
+        with_arena = held + sum(part.numel() * 4 for part in plan.arena)
+        assert with_arena < frozen.memory(size, size) < with_arena + 5 * 3 * 32 * size * size
+
+
 @native_only
 def test_nan_passes_through_relu_and_pool_as_in_torch() -> None:
     module, x = network(), torch.rand(1, 3, 32, 32)
@@ -404,7 +465,7 @@ def test_lower_instruction_sets_agree(isa: str) -> None:
     if isa not in load("native").instruction_sets():  # type: ignore[attr-defined]
         pytest.skip(f"this processor has no {isa}")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-    command += ["-k", "agrees_at or nan_passes or moments"]
+    command += ["-k", "agrees_at or nan_passes or moments or way_back"]
     environment = {**os.environ, "FASTCONV_ISA": isa}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
