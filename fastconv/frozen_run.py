@@ -21,6 +21,7 @@ from .registry import load
 
 BLOCK = 16  # channels side by side
 PLANAR, LAST, BLOCKED = 0, 1, 2  # layouts, as csrc/ops_frozen.cpp counts them
+SHARED_FROM = 4 << 20  # numbers; smaller sets of weights are kept for each direction
 KERNELS = {1: "few_channels", 4: "winograd_f4", 6: "winograd_f6"}
 
 
@@ -189,14 +190,16 @@ def _share_weights(steps: list[Step]) -> None:
     Turning them for the way back costs as much as 8 tiles' multiplications, and is done once for
     about 112 tiles, or a few times in all: much for a small picture with many channels, which has
     few tiles (512 -> 512 with 64 tiles 16 %, with 16 tiles 60 %), little for a large one (with 256
-    tiles nothing).  A layer may cost the run half a percent.  VGG19's run to conv5_1 has all its
-    512 x 512 x 36 weights, 38 MB, once at 512 px, and twice at 256 px.
+    tiles nothing).  A layer may cost the run half a percent.  VGG19's run to conv5_1 has its
+    512 x 512 x 36 weights, 38 MB a layer, once from 512 px on, and twice at 256 px.  Smaller
+    weights are not worth it: those of 256 -> 256, 19 MB less in all, cost 1.5 of 250 ms.
     """
     whole = 2 * sum(step.tile_products * step.tile_count for step in steps)
     for step in steps:
+        large = step.tile_products >= SHARED_FROM
         turns = min(max((step.tile_count + 56) // 112, 1), 4)
         cheap = 200 * 8 * turns * step.tile_products <= whole
-        step.one_set = step.tiles[0] == step.tiles[1] != 1 and cheap
+        step.one_set = step.tiles[0] == step.tiles[1] != 1 and large and cheap
 
 
 def _weight_floats(g: ConvGeometry, tile: int, rotated: bool) -> int:
