@@ -38,6 +38,7 @@ class Planes {
         plane(odd_lines(copy.area)),
         depth(g.src_channels, most_depth(), most_depth() >= k.lanes ? k.lanes : 1),
         row_wise(round_up(columns.longest, panel > 2 * k.lanes ? k.lanes : panel) <= copy.pitch),
+        streamed(depth.count == 1 && dst_bytes() >= stream_bytes),
         weights_in_place(can_use_weights()),
         weight_row(weights_in_place ? g.weight_dst : odd_lines(g.reduction())),
         kernel(g.kernel_offsets()),
@@ -83,6 +84,10 @@ class Planes {
     return (divide_up(elements, line) | 1) * line;
   }
 
+  bool is_aligned(const T* at) const {
+    return reinterpret_cast<std::uintptr_t>(at) % (k.lanes * sizeof(T)) == 0;
+  }
+
   int64_t most_depth() const {
     const int64_t fitting = copy_bytes / static_cast<int64_t>(plane * sizeof(T));
     return std::max<int64_t>(1, std::min(fitting, target_depth / phase_taps()));
@@ -107,6 +112,11 @@ class Planes {
     return g.tap_count() == 1 && g.weight_src == 1 &&
            (g.groups == 1 || g.weight_group == g.dst_channels * g.weight_dst) &&
            (g.weight_dst * sizeof(T) % 2048 != 0 || g.rows * g.columns < few_pixels);
+  }
+
+  int64_t dst_bytes() const {
+    const int64_t pixels = g.phases_h.size * g.phases_w.size;
+    return g.images * g.groups * g.dst_channels * pixels * static_cast<int64_t>(sizeof(T));
   }
 
   int64_t packs() const { return divide_up(g.dst_channels, rows_per_pack); }
@@ -148,6 +158,8 @@ class Planes {
         for (int64_t x = 0; x < g.phases_w.count; ++x)
           run_phase(b, y, x, part, buffers);
     }
+    if (streamed)
+      k.stream_end();
   }
 
   void run_phase(Block b, int64_t y, int64_t x, int64_t part, const Buffers& buffers) const {
@@ -223,12 +235,13 @@ class Planes {
     if (g.dst_strides.column == 1 && q_count == int64_t{k.lanes} << width &&
         (dense || j + q_count <= b.columns)) {
       t.c = dst + i * g.dst_strides.row + j, t.c_row = g.dst_strides.channel;
+      t.streamed = streamed && is_aligned(t.c) && t.c_row % k.lanes == 0;
       kernel_of_width(t);
       return;
     }
     alignas(64) T result[32 * 64 / sizeof(T)];
     TileArguments<T> apart = t;
-    apart.c = result, apart.c_row = panel, apart.accumulate = false;
+    apart.c = result, apart.c_row = panel, apart.accumulate = apart.streamed = false;
     kernel_of_width(apart);
     for (int64_t m = 0; m < m_count; ++m)
       store_apart(b, dst + m * g.dst_strides.channel, result + m * panel, i, j, q_count,
@@ -257,6 +270,7 @@ class Planes {
   const int64_t plane;
   const Split depth;
   const bool row_wise;
+  const bool streamed;
   const bool weights_in_place;
   const int64_t weight_row;
   const std::vector<int64_t> kernel;
