@@ -21,7 +21,7 @@ namespace {
 
 constexpr int64_t block_bytes = 24 << 10;  // of x's copy and three outputs: the first-level cache
 constexpr int64_t widest = 1024;           // columns of a block
-constexpr int64_t most_taps = 150;         // 3 channels of 7 x 7
+constexpr int64_t most_taps = 75;          // 3 channels of 5 x 5
 
 template <class T>
 const DotKernelsOf<T>& dot() {
