@@ -9,7 +9,10 @@
 //
 // Threads share slices of the blocks; slices are added in order at the end.
 //
-// 3 -> 64 at 512 x 512, which is 67 MB of dy and 0.9 GFLOP: @@
+// 3 -> 64 at 512 x 512 (0.9 GFLOP, 67 MB of dy): 3.0 ms, where transposing dy's pixels
+// (grad_weight.cpp) takes 5.7 and torch 7.0.  Blocks of 12 or 40 KB are 7-9 % slower, and dy fetched
+// ahead into the first level instead of the second takes 1.3 ms more: planes a power of two apart
+// share its sets.  With more taps the sums leave the caches: 7 x 7 over 3 channels loses a third.
 #include "blocking.h"
 #include "operations.h"
 #include "parallel.h"
