@@ -78,9 +78,13 @@ class NstTransfer:
 
 
 def nst_transfer(
-    content: Tensor, style: Tensor, start: Tensor | None = None, state: State | None = None
+    content: Tensor,
+    style: Tensor,
+    start: Tensor | None = None,
+    state: State | None = None,
+    backend: str = "native",
 ) -> NstTransfer:
-    config = task()
+    config = task(backend=backend)
     found = Weights("vgg19", dict(state or weights()), "random")
     network = build_network(config, found, LAYERS)
     objective = Objective(network, config, LAYERS, content, [style])
