@@ -1,9 +1,10 @@
 """How the gradients of a float16 network are kept within float16's range.
 
-float16 ends at 65504, and what is below 6e-8 is lost in it; the objective's gradient at a layer's
-features can be anywhere, at 512 pixels 1e-9 as well as 1e4, and it shrinks as the loss does.  So
-it is multiplied by a factor where it enters the network from behind, and divided by it again where
-it leaves in front:
+float16 ends at 65504, and what is below 6e-8 is lost in it.  Where the objective's gradient lies
+between them depends on the losses' weights, and it shrinks as the loss does: with the built-in
+network at 256 pixels, the quality preset has room for factors of 2^-12 to 2^12, the gatys preset
+begins with 2^6 at most and has 2^12 later.  So the gradient is multiplied by a factor where it
+enters the network from behind, and divided by it again where it leaves in front:
 
     losses, float32 --- x s ---> network, float16 --- / s ---> picture, float32
 
@@ -39,7 +40,7 @@ class _Scaled(torch.autograd.Function):
 class GradientScale:
     """The factor s, which lives on the device: a recorded evaluation reads it anew each time."""
 
-    FIRST, LEAST, MOST = 2.0**12, 2.0**-40, 2.0**40
+    FIRST, LEAST, MOST = 2.0**8, 2.0**-40, 2.0**40
     PATIENCE = 100  # evaluations without overflow until a larger factor is tried
 
     def __init__(self) -> None:
