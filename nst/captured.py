@@ -2,10 +2,10 @@
 
 On the torch backend an evaluation is 330 orders to the card with Gram matrices and 860 with the
 Wasserstein loss, and at small sizes the card waits for the next order longer than it works on the
-last.  A CUDA graph is all of them in one order.  It is
-bound to its memory: x is changed in place, and the gradient and the numbers lie where they lay the
-last time.  So it is recorded anew for another x (a new scale, a resumed run) and for another
-objective (other targets).  Factors that change along the run are numbers on the card.
+last.  A CUDA graph is all of them in one order.  It is bound to its memory: x is changed in place,
+and the gradient and the numbers lie where they lay the last time.  So it is recorded anew for
+another x (a new scale, a resumed run) and for another objective (other targets).  Factors that
+change along the run are numbers on the card.
 
 Before the recording, the evaluation runs WARM_UPS times on a stream of its own, as torch asks for:
 what is made at a first call (plans, weights as kernels want them, workspaces) must not be recorded.

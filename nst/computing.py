@@ -12,7 +12,7 @@ from fastconv.registry import CHOICES, current_backend, resolve
 
 from .config import StyleConfig
 from .errors import ConfigError
-from .networks import PRECISIONS
+from .precision import PRECISIONS
 
 
 def choose_device(name: str) -> torch.device:

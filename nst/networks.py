@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from fastconv import Frozen, Moments, current_precision, freeze, set_precision, swap_convs
 
 from .errors import ConfigError, LayerError, did_you_mean
+from .precision import PRECISIONS, Precision
 from .resnet import Bottleneck
 from .scaling import GradientScale
 
@@ -253,31 +254,6 @@ def on_backend(
     The convolutions inside of blocks, which freeze() leaves to the block, are swapped.
     """
     return freeze(swap_convs(stack, backend), taps, backend, moments)
-
-
-@dataclass(frozen=True)
-class Precision:
-    """How exactly a run is computed."""
-
-    picture: torch.dtype  # of x, targets and losses
-    network: torch.dtype | None = None  # narrower than the picture's, by autocast
-    products: str | None = None  # of float32: fastconv.set_precision
-
-    @property
-    def computed(self) -> torch.dtype:
-        """What the backend must have kernels for."""
-        return self.network or self.picture
-
-
-# Moments are taken in float32 of whatever the network computes in, with the mean removed before
-# any product: sums of squares of halves would overflow.
-PRECISIONS = {
-    "float32": Precision(torch.float32),
-    "tf32": Precision(torch.float32, products="tf32"),
-    "bfloat16": Precision(torch.float32, torch.bfloat16),
-    "float16": Precision(torch.float32, torch.float16),
-    "float64": Precision(torch.float64),
-}
 
 
 class Network(nn.Module):

@@ -22,7 +22,6 @@ from .config import PRESETS, StyleConfig
 from .errors import ConfigError, UserError
 from .images import Picture, fit_style, load_picture, parse_size, resize
 from .networks import (
-    PRECISIONS,
     Network,
     check_layers,
     cut_stack,
@@ -32,6 +31,7 @@ from .networks import (
 )
 from .objective import LayerChoice, Objective
 from .optimize import OPTIMIZERS, Optimizer
+from .precision import PRECISIONS
 from .progress import Observer
 from .pyramid import Level, levels
 

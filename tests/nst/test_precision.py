@@ -16,8 +16,9 @@ from nst import computing
 from nst.computing import choose_backend
 from nst.config import StyleConfig
 from nst.errors import ConfigError
-from nst.networks import PRECISIONS, Network, _pool, cut_stack
+from nst.networks import Network, _pool, cut_stack
 from nst.objective import Objective
+from nst.precision import PRECISIONS
 from nst.scaling import GradientScale
 
 HALF = {"backend": "torch", "precision": "float16"}
