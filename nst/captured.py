@@ -75,8 +75,7 @@ class Captured:
         try:
             self.recorded, self.gradient, self.numbers = recorder.record(self._work)
         except Exception as error:
-            reason = str(error).strip() or type(error).__name__
-            raise CaptureError(reason.splitlines()[0]) from error
+            raise CaptureError(_cause(error)) from error
 
     def _work(self) -> tuple[Evaluation, Tensor, Tensor]:
         # A leaf of its own: to x itself, other evaluations may have bound what belongs to the
@@ -99,6 +98,13 @@ class Captured:
         evaluation = Evaluation(self.recorded.total, self.recorded.parts)
         evaluation.read(self.numbers)
         return evaluation, self.gradient
+
+
+def _cause(error: BaseException) -> str:
+    """The first of the errors: the end of a recording that failed fails as well."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class CaptureError(Exception):

@@ -172,7 +172,10 @@ def test_a_gradient_outside_of_a_recording_does_not_tie_it_to_another_stream() -
 
 class Refusing(Imitation):
     def record(self, work: Work) -> tuple[Evaluation, Tensor, Tensor]:
-        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        try:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        finally:  # as the end of a CUDA graph's capture does
+            raise RuntimeError("capture failed due to a previous error")
 
 
 def test_what_cannot_be_recorded_runs_by_itself_and_is_told_once() -> None:
