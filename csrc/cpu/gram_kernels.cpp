@@ -67,10 +67,13 @@ template <int Rows>
 void ukr_rows_x_panel(const GramProduct& g, const float* u, const float* f, const float* constant,
                       float* low, float* high) {
   V sum[Rows][2] = {};
+  // What is read at the end comes while the sums are made; few channels are done before it comes, so
+  // that theirs are fetched for the next pixels (64 channels at 512 x 512: 4.75 ms instead of 6.35).
+  const int64_t ahead = g.depth > 128 ? 0 : Rows * block_width;
 #pragma GCC unroll 16
-  for (int p = 0; p < Rows; ++p) {  // what is read at the end comes while the sums are made
-    __builtin_prefetch(low + p * block_width, 1);
-    __builtin_prefetch(high + p * block_width, 1);
+  for (int p = 0; p < Rows; ++p) {
+    __builtin_prefetch(low + ahead + p * block_width, 1);
+    __builtin_prefetch(high + ahead + p * block_width, 1);
   }
   for (int64_t k0 = 0; k0 < g.depth; k0 += block_width, f += g.f_block) {
     const int64_t n = smaller(block_width, g.depth - k0);
