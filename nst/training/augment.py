@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,11 @@ class Strength:
     blur: float = 0.3
     erase: float = 0.25
     mirror: bool = True
+
+    def with_colour(self, factor: float) -> Strength:
+        """The same with colours changed `factor` times as far, or as often."""
+        colour, hue, grey = factor * self.colour, factor * self.hue, factor * self.grey
+        return replace(self, colour=colour, hue=hue, grey=grey)
 
 
 STRONG = Strength()

@@ -23,6 +23,7 @@ from .datasets import Pictures
 from .model import Classifier
 from .objectives import OBJECTIVES, Task
 from .options import TrainOptions
+from .starting import start_from
 
 WARM_UP_STEPS = 60
 GROWN_AT = 2 / 3  # of the way: from here on the crops have their full size
@@ -50,6 +51,8 @@ class Training:
         with torch.random.fork_rng():
             torch.manual_seed(options.seed)
             model = Classifier(options.arch, options.width, len(self.task.classes))
+        if options.start and not options.resume:
+            start_from(model, options.start, pictures.images, options.image_size)
         self.model = swap_convs(model, options.backend).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decayed = [p for p in self.model.parameters() if p.ndim > 1]

@@ -37,12 +37,12 @@ def exemplar(pictures: Pictures, options: TrainOptions) -> Task:
     n = len(pictures.images)
     if n < 2:
         raise ConfigError(f"objective exemplar expects 2 pictures or more, got {n}")
-    everyone = torch.arange(n)
+    everyone, strength = torch.arange(n), STRONG.with_colour(options.colour)
 
     def drawn(batch: Tensor, size: int, seed: int) -> Tensor:
-        return views(batch, size, STRONG, Dice(2**40 + seed, batch.device))
+        return views(batch, size, strength, Dice(2**40 + seed, batch.device))
 
-    return Task(everyone, pictures.names, STRONG, everyone, everyone, drawn)
+    return Task(everyone, pictures.names, strength, everyone, everyone, drawn)
 
 
 def labels(pictures: Pictures, options: TrainOptions) -> Task:

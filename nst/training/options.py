@@ -31,10 +31,14 @@ class TrainOptions:
     """Layout of the network; VGG19 goes up to conv5_1, beyond which no style layer lies."""
     width: float = 0.5
     """Channels relative to the full network (VGG19 only)."""
+    start: Annotated[str, arg(metavar="builtin|PATH")] = ""
+    """Weights to start from: the built-in network's or a file's (VGG19 only)."""
     image_size: Annotated[int, arg(aliases=["-s"])] = 80
     """Side of the crops in pixels."""
     first_size: int = 48
     """Side of the first crops; they grow to image-size by two thirds of the way."""
+    colour: float = 1.0
+    """How far views may change in colour, relative to the usual (exemplar only)."""
     held_out: float = 0.1
     """Part of each class kept for evaluation (labels only)."""
 
@@ -83,13 +87,16 @@ class TrainOptions:
             _expect(getattr(self, name) >= lowest, name, f"{lowest} or more", getattr(self, name))
         for name, low, high in (
             ("width", 1 / 64, 4.0), ("learning_rate", 1e-9, 10.0), ("clip", 1e-9, math.inf),
-            ("held_out", 0.0, 0.9), ("cooldown", 0.0, 1.0), ("weight_decay", 0.0, 10.0),
+            ("colour", 0.0, 1.5), ("held_out", 0.0, 0.9), ("cooldown", 0.0, 1.0),
+            ("weight_decay", 0.0, 10.0),
             ("label_smoothing", 0.0, 0.9), ("checkpoint_minutes", 0.0, math.inf),
         ):  # fmt: skip
             value = getattr(self, name)
             _expect(low <= value <= high, name, f"a number from {low:g} to {high:g}", value)
         if self.arch == "resnet50" and self.width != 1.0:
             raise ConfigError(f"arch resnet50 has one width: expected --width 1, got {self.width}")
+        if self.arch == "resnet50" and self.start:
+            raise ConfigError(f"start expects arch vgg19, got resnet50 with --start {self.start}")
         if self.output.suffix != ".safetensors":
             raise ConfigError(f"output expects a name in .safetensors, got '{self.output}'")
 

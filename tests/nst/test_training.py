@@ -26,6 +26,7 @@ from nst.training.augment import MILD, STRONG, Dice, Strength, middle, views
 from nst.training.datasets import Pictures, load
 from nst.training.export import QUIETEST, exported_state
 from nst.training.loop import Training, worst_classes
+from nst.training.model import Classifier
 from nst.training.objectives import exemplar, labels
 
 
@@ -410,3 +411,46 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(
     assert expected in told
     assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- starting from weights
+
+
+def test_training_starts_as_the_very_network_that_a_file_holds(folder: Path) -> None:
+    first = train(options(folder, epochs=2))
+    assert first.path is not None
+    kept = load_file(first.path)
+    run = Training(options(folder, start=str(first.path), seed=7), load(options(folder)))
+    model = run.model.eval()
+    assert isinstance(model, Classifier)
+    rgb = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = y = model.normalize(rgb)
+    with torch.no_grad():
+        for name, layer in zip(model.names, model.layers, strict=True):
+            x = layer(x)
+            if name.startswith("conv"):
+                weight, bias = (kept[f"{name}.{part}"].float() for part in ("weight", "bias"))
+                y = F.conv2d(y, weight, bias, padding=1).relu()
+            elif name.startswith("pool"):
+                y = F.max_pool2d(y, 2)
+    torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3 * float(y.abs().max()))
+
+
+def test_training_from_weights_of_another_width_says_which_shape_it_expects(folder: Path) -> None:
+    with pytest.raises(WeightsError, match=r"conv1_1 expects shape \(4, 3, 3, 3\), got .*--width"):
+        Training(options(folder, start="builtin"), load(options(folder)))
+    with pytest.raises(ConfigError, match="start expects arch vgg19"):
+        options(folder, start="builtin", arch="resnet50", width=1.0)
+
+
+def test_less_colour_changes_leave_views_nearer_to_their_pictures(folder: Path) -> None:
+    plain = torch.full((8, 3, 16, 16), 40, dtype=torch.uint8)
+    plain[:, 0] = 200
+
+    def hue_error(factor: float) -> float:
+        strength = replace(STRONG.with_colour(factor), light=0.0, blur=0.0, erase=0.0)
+        return float((views(plain, 16, strength, Dice(3)) - plain.float() / 255).abs().mean())
+
+    assert hue_error(0.0) < 1e-4
+    assert hue_error(0.3) < hue_error(1.0)
+    assert exemplar(load(options(folder)), options(folder, colour=0.0)).strength.grey == 0
