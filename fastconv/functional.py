@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import DtypeError, OutOfMemoryError
+from .errors import OutOfMemoryError
 from .geometry import IntOrPair
-from .plans import Plan, plan_of
+from .plans import Plan, check_types, plan_of
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -53,9 +53,14 @@ def conv2d(
     `set_precision` says how exactly that backend multiplies float32 (precision.py).  float16 and
     bfloat16 are computed in float32 and rounded once on backends that have no such kernels.
     """
-    _check_types(input, weight, bias)
-    input, weight, bias = _autocast(input, weight, bias)
-    plan = plan_of(input, weight, bias, stride, padding, dilation, groups, backend, algo)
+    try:
+        device_type = input.device.type
+        if device_type != "meta" and torch.is_autocast_enabled(device_type):
+            input, weight, bias = _lowered(input, weight, bias)
+        plan = plan_of(input, weight, bias, stride, padding, dilation, groups, backend, algo)
+    except AttributeError:  # asking at every call whether they are tensors takes 0.2 us
+        check_types(input, weight, bias)
+        raise
     if plan.direct:
         return _convolve(input, weight, bias, plan)
     x = (input if input.dim() == 4 else input.unsqueeze(0)).to(plan.compute)
@@ -64,20 +69,11 @@ def conv2d(
     return y if input.dim() == 4 else y.squeeze(0)
 
 
-def _check_types(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    for name, value in (("input", input), ("weight", weight), ("bias", bias)):
-        if not isinstance(value, Tensor) and (name != "bias" or value is not None):
-            raise DtypeError(f"conv2d: {name} expects a torch.Tensor, got {type(value).__name__}")
-
-
-def _autocast(
+def _lowered(
     input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Inside torch.autocast, convolutions take the lower precision, doubles excepted."""
-    device_type = input.device.type
-    if device_type == "meta" or not torch.is_autocast_enabled(device_type):
-        return input, weight, bias
-    lower = torch.get_autocast_dtype(device_type)
+    lower = torch.get_autocast_dtype(input.device.type)
 
     def cast(tensor: Tensor) -> Tensor:
         floating = tensor.is_floating_point() and tensor.dtype != torch.float64

@@ -14,11 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import algorithms, precision
+from .algorithms import CHOICE as _algorithm
 from .backends.base import Backend
 from .errors import ArgumentError, DtypeError, UnsupportedError
 from .geometry import ConvGeometry, IntOrPair, as_count, as_pair, geometry_of
-from .registry import CHOICE, current_backend, place_of, resolve
+from .precision import CHOICE as _precision
+from .registry import CHOICE as _backend
+from .registry import current_backend, place_of, resolve
 
 most_kept = 1024
 
@@ -65,10 +67,22 @@ def plan_of(
     if type(groups) is not int:
         groups = as_count(groups)
     key = (
-        *(input.shape, input.dtype, input.device, weight.shape, weight.dtype, weight.device),
+        input.shape,
+        input.dtype,
+        input.device,
+        weight.shape,
+        weight.dtype,
+        weight.device,
         None if bias is None else (bias.shape, bias.dtype, bias.device),
-        *(stride, padding, dilation, groups, backend, algo),
-        *(CHOICE.chosen, algorithms.CHOICE.chosen, precision.CHOICE.chosen),
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        algo,
+        _backend.chosen,
+        _algorithm.chosen,
+        _precision.chosen,
     )
     plan = _kept.get(key)
     if plan is None:
@@ -90,6 +104,7 @@ def _made(
     backend: str | None,
     algo: str | None,
 ) -> Plan:
+    check_types(input, weight, bias)
     _check_sizes(input, weight, bias)
     _check_alike("weight", weight, input)
     if bias is not None:
@@ -111,6 +126,13 @@ def _with_algorithm(backend: Backend, algo: str | None) -> Backend:
             f"conv2d: algo={algo!r} is for the native backend; leave it out, or backend='native'"
         )
     return backend
+
+
+def check_types(input: object, weight: object, bias: object) -> None:
+    """Refuse what is not a tensor."""
+    for name, value in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(value, Tensor) and (name != "bias" or value is not None):
+            raise DtypeError(f"conv2d: {name} expects a torch.Tensor, got {type(value).__name__}")
 
 
 def _check_sizes(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -16,8 +16,8 @@ from fastconv.registry import load
 
 @pytest.fixture(autouse=True)
 def _none_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_from_environment", "fp32")
-    monkeypatch.setattr(precision, "_in_force", None)
+    monkeypatch.setattr(precision.CHOICE, "from_environment", "fp32")
+    monkeypatch.setattr(precision.CHOICE, "chosen", None)
 
 
 def test_fp32_is_in_force_until_something_else_is_said() -> None:
