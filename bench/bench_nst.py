@@ -11,16 +11,24 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from nst_contenders import CHANNELS_LAST, NST, TORCH, coarse_to_fine, nst_transfer, transfer
+from nst_contenders import (
+    CHANNELS_LAST,
+    NST,
+    TORCH,
+    coarse_to_fine,
+    nst_transfer,
+    picture,
+    transfer,
+)
 from plain_transfer import PlainTransfer
 
 from nst.optimize import Spent
-from nst.profile import clock_for, profile
+from nst.profile import Profile, clock_for, profile
 from nst.samples import SAMPLES
 
 HERE = Path(__file__).parent
@@ -54,25 +62,73 @@ def agree(plain: PlainTransfer, size: int, steps: int = 20) -> None:
         assert abs(ours - theirs) <= 1e-3 * theirs, f"{ours} is not {theirs} at {size} px"
 
 
-def bench_outside_of_the_convolutions(benchmark, fact) -> None:
-    running = transfer(NST, SIZE)
-    for _ in range(15):  # fills L-BFGS's memory
+def bench_where_a_step_s_time_goes(benchmark, fact) -> None:
+    """nst's own step, layer by layer: unfused on torch's convolutions, and on the native stack."""
+    found = {TORCH: _profile("torch", rounds=3)}
+
+    def native() -> None:
+        found[NST] = _profile("native", rounds=15)
+
+    benchmark.pedantic(native, rounds=1)
+    rows = dict(_side_by_side(found[TORCH], found[NST]))
+    outside = {name: f"{1 - part.convolutions / part.total:.1%}" for name, part in found.items()}
+    rows["share outside of the network's layers"] = outside
+    first, *rest = rows
+    fact(f"Where a step's milliseconds go, {SIZE} px, forward + backward", first, **rows[first])
+    benchmark.extra_info["more"] = {row: rows[row] for row in rest}
+
+
+def _profile(backend: str, rounds: int) -> Profile:
+    content, style = picture("scene", SIZE), picture("swirls", SIZE)
+    running = nst_transfer(content, style, backend=backend)
+    for _ in range(rounds):  # fills L-BFGS's memory
         running.step()
     clock, running.optimizer.spent = clock_for(running.network), Spent()
-    benchmark.pedantic(running.step, rounds=15)
-    seconds = benchmark.stats.stats.total
-    found = profile(running.network, clock, running.optimizer.spent, seconds, 15)
-    share = 1 - found.convolutions / found.total
-    fact(TABLE, f"share of a step outside of the network's layers, {SIZE} px", nst=f"{share:.1%}")
+    began = time.perf_counter()
+    for _ in range(rounds):
+        running.step()
+    seconds = time.perf_counter() - began
+    return profile(running.network, clock, running.optimizer.spent, seconds, rounds)
+
+
+def _side_by_side(plain: Profile, fused: Profile) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of the fused profile, with the sums of what they are made of beside them."""
+    left = iter(plain.layers.items())
+    for name, part in fused.layers.items():
+        own = 0.0
+        for layer, seconds in left:
+            own += sum(seconds)
+            if layer == name.split(" .. ")[-1]:
+                break
+        yield name, _cells(plain, own, fused, sum(part))
+    for name, part in fused.moments.items():
+        yield name, _cells(plain, sum(plain.moments[name]), fused, sum(part))
+    for name in ("losses", "moving", "other", "total"):
+        values = [_seconds_of(found, name) for found in (plain, fused)]
+        yield name, _cells(plain, values[0], fused, values[1])
+
+
+def _seconds_of(found: Profile, name: str) -> float:
+    value = getattr(found, name)
+    return sum(value) if isinstance(value, tuple) else value
+
+
+def _cells(plain: Profile, left: float, fused: Profile, right: float) -> dict[str, str]:
+    cells = (1e3 * left / plain.evaluations, 1e3 * right / fused.evaluations)
+    return dict(zip((TORCH, NST), (f"{cell:.1f}" for cell in cells), strict=True))
 
 
 def bench_time_to_quality(benchmark, fact) -> None:
     """Plain PyTorch's losses are computed by the fast stack, which gives the same ones; its
-    time is that of its evaluations, measured, times their number."""
+    time is that of its evaluations, measured, times their number.  L-BFGS's memory makes them
+    slower while it fills, which takes 100 of the 300."""
     plain = transfer(TORCH, SIZE)
     start = plain.x.detach().clone()
     plain.step()
-    each = statistics.median(_seconds(plain.step) for _ in range(3))
+    empty = statistics.median(_seconds(plain.step) for _ in range(3))
+    plain.fill_history()
+    full = statistics.median(_seconds(plain.step) for _ in range(3))
+    each = empty / 6 + full * 5 / 6
     curve = _plain_curve(start)
     del plain
 
@@ -80,8 +136,8 @@ def bench_time_to_quality(benchmark, fact) -> None:
         """Seconds until each of the two losses; plain L-BFGS ends higher than it has been."""
         began, seconds = time.perf_counter(), {}
         wanted = sorted({curve[-1], min(curve)})
-        for loss, clamped in coarse_to_fine(SIZE, EVALUATIONS):
-            while wanted and loss <= 1.05 * wanted[-1] and clamped() <= wanted[-1]:
+        for loss, running in coarse_to_fine(SIZE, EVALUATIONS):
+            while wanted and loss <= 1.05 * wanted[-1] and running.clamped_loss() <= wanted[-1]:
                 seconds[wanted.pop()] = time.perf_counter() - began
             if not wanted:
                 break

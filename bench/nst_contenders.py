@@ -3,6 +3,10 @@
 Run as a program, it is one contender alone in its process, for what only a process can tell:
 
     python bench/nst_contenders.py memory CONTENDER SIZE     the peak of its memory, in bytes
+
+or both ways beside each other:
+
+    python bench/nst_contenders.py pictures FILE SIZE        the plain way's picture, and nst's
 """
 
 from __future__ import annotations
@@ -10,12 +14,13 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import torch
+from PIL import Image
 from plain_transfer import (
     CONTENT,
     CONTENT_WEIGHT,
@@ -33,6 +38,7 @@ from nst.images import load_picture, resize
 from nst.networks import Network
 from nst.objective import LayerChoice, Objective
 from nst.optimize import LBFGS
+from nst.outputs.writers import to_pixels
 from nst.run import build_network
 from nst.samples import SAMPLES
 from nst.weights import Weights
@@ -76,11 +82,20 @@ class NstTransfer:
     def step(self) -> float:
         return self.optimizer.step(self.objective).values["total"]
 
+    @torch.no_grad()
+    def clamped_loss(self) -> float:
+        """The yardstick's own loss: that of the picture with its colours clamped."""
+        return self.objective(self.optimizer.picture).values["total"]
+
 
 def nst_transfer(
-    content: Tensor, style: Tensor, start: Tensor | None = None, state: State | None = None
+    content: Tensor,
+    style: Tensor,
+    start: Tensor | None = None,
+    state: State | None = None,
+    backend: str = "native",
 ) -> NstTransfer:
-    config = task()
+    config = task(backend=backend)
     found = Weights("vgg19", dict(state or weights()), "random")
     network = build_network(config, found, LAYERS)
     objective = Objective(network, config, LAYERS, content, [style])
@@ -91,13 +106,12 @@ def nst_transfer(
 COARSE = ((181, 60), (256, 40), (362, 20))  # size, evaluations
 
 
-def coarse_to_fine(size: int, most: int) -> Iterator[tuple[float, Callable[[], float]]]:
+def coarse_to_fine(size: int, most: int) -> Iterator[tuple[float, NstTransfer]]:
     """nst's way to a picture: small sizes first, colours held in range by the penalty.
 
-    Yields, after each evaluation at full size, the loss and a call that gives the yardstick's
-    own loss, that of the picture with its colours clamped.
+    Yields the loss after each evaluation at full size, and the run as it stands there.
     """
-    config = task(range_weight=1.0)
+    config = task(range_weight=1.0, history=20)
     network = build_network(config, Weights("vgg19", dict(weights()), "random"), LAYERS)
     content, style = picture("scene", size), picture("swirls", size)
     optimizer: LBFGS | None = None
@@ -108,15 +122,11 @@ def coarse_to_fine(size: int, most: int) -> Iterator[tuple[float, Callable[[], f
             optimizer = LBFGS(here, config, lambda text: None)
         else:
             optimizer.enlarge((side, side))
+        running = NstTransfer(network, objective, optimizer)
         for _ in range(steps):
-            loss = optimizer.step(objective).values["total"]
+            loss = running.step()
             if side == size:
-                yield loss, partial(clamped_loss, objective, optimizer)
-
-
-@torch.no_grad()
-def clamped_loss(objective: Objective, optimizer: LBFGS) -> float:
-    return objective(optimizer.picture).values["total"]
+                yield loss, running
 
 
 def transfer(contender: str, size: int) -> PlainTransfer | NstTransfer:
@@ -140,6 +150,27 @@ def peak_memory(contender: str, size: int) -> int:
     return peak_bytes()
 
 
+def pictures_at_equal_loss(path: Path, size: int, evaluations: int = 150) -> None:
+    """The plain way's best picture of its evaluations, and nst's as soon as its loss is as low."""
+    plain = transfer(TORCH, size)
+    fast = nst_transfer(plain.x.detach(), plain.style_picture)
+    plain = PlainTransfer.from_loss(lambda x: fast.objective(x).total, plain.x.detach())
+    best, picture_there, after = float("inf"), plain.x, 0
+    for number in range(evaluations):
+        before = plain.x.detach().clamp(0, 1)
+        loss = plain.step()
+        if loss < best:
+            best, picture_there, after = loss, before, number + 1
+    print(f"plain: {best:.4f} after {after} evaluations")
+    for number, (loss, running) in enumerate(coarse_to_fine(size, evaluations)):
+        if loss <= 1.05 * best and running.clamped_loss() <= best:
+            print(f"nst: {running.clamped_loss():.4f} after {number + 1} evaluations at {size} px")
+            sides = torch.cat([picture_there, running.optimizer.picture], dim=3)
+            Image.fromarray(to_pixels(sides)).save(path, quality=88)
+            return
+    raise RuntimeError(f"{best} is not reached in {evaluations} evaluations")
+
+
 def peak_bytes() -> int:
     try:  # getrusage also counts what a parent had before it started this process
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -150,13 +181,18 @@ def peak_bytes() -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["memory"])
-    parser.add_argument("contender", choices=[TORCH, CHANNELS_LAST, NST])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["memory", "pictures"])
+    parser.add_argument("which", help="a contender, or the file to write")
     parser.add_argument("size", type=int)
     given = parser.parse_args()
     torch.manual_seed(0)
-    print(peak_memory(given.contender, given.size))
+    if given.what == "pictures":
+        pictures_at_equal_loss(Path(given.which), given.size)
+    elif given.which in (TORCH, CHANNELS_LAST, NST):
+        print(peak_memory(given.which, given.size))
+    else:
+        parser.error(f"expected {TORCH}, {CHANNELS_LAST} or {NST}, got {given.which!r}")
     return 0
 
 
