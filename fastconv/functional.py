@@ -61,6 +61,8 @@ def conv2d(
     except AttributeError:  # asking at every call whether they are tensors takes 0.2 us
         check_types(input, weight, bias)
         raise
+    if plan.direct and not torch.is_grad_enabled():
+        return _forward(input, weight, bias, plan)
     if plan.direct:
         return _convolve(input, weight, bias, plan)
     x = (input if input.dim() == 4 else input.unsqueeze(0)).to(plan.compute)

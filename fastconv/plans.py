@@ -57,15 +57,15 @@ def plan_of(
     """The plan of a call, once its arguments are checked."""
     if torch.compiler.is_compiling():  # once per graph, and no lookups in it
         return _made(input, weight, bias, stride, padding, dilation, groups, backend, algo)
-    # A key must not take True for 1.
-    if type(stride) is not int:
-        stride = as_pair(stride, "stride", 1)
-    if type(padding) is not int and type(padding) is not str:
-        padding = as_pair(padding, "padding", 0)  # type: ignore[arg-type]
-    if type(dilation) is not int:
-        dilation = as_pair(dilation, "dilation", 1)
-    if type(groups) is not int:
+    # A key must not take True for 1; whole numbers are known without a call.
+    if not type(stride) is type(dilation) is type(groups) is int:
+        stride, dilation = as_pair(stride, "stride", 1), as_pair(dilation, "dilation", 1)
         groups = as_count(groups)
+    if type(padding) is tuple and len(padding) == 2:
+        if not type(padding[0]) is type(padding[1]) is int:
+            padding = as_pair(padding, "padding", 0)
+    elif type(padding) is not int and type(padding) is not str:
+        padding = as_pair(padding, "padding", 0)  # type: ignore[arg-type]
     key = (
         input.shape,
         input.dtype,
