@@ -72,8 +72,11 @@ class NetworkOptions:
     """What computes the convolutions (`fastconv info` tells which are there)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it is computed; auto takes a GPU if there is one."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Of the network; losses are never below float32.  bfloat16 takes the torch backend."""
+    precision: Literal["float32", "tf32", "bfloat16", "float16", "float64"] = "float32"
+    """Of the network; losses are never below float32.  tf32 is for the native backend on cuda;
+    halves take the torch backend elsewhere."""
+    graph: Literal["auto", "on", "off"] = "auto"
+    """Record a step once as a CUDA graph and replay it: faster at small sizes; on a GPU only."""
     max_memory: Annotated[str, arg(metavar="4G")] = ""
     """Refuse a run whose estimated memory is more than this (for example 900M or 4G)."""
 

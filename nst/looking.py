@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from .computing import choose_device
 from .config import StyleConfig
 from .errors import ConfigError, LayerError
 from .images import load_picture, parse_size, resize
@@ -22,7 +23,7 @@ from .losses import gram, total_variation
 from .networks import Network, kind_of
 from .pipeline import stylize
 from .progress import Observer
-from .run import build_network, choose_device, choose_layers
+from .run import build_network, choose_layers
 from .weights import Weights, obtain
 
 Part = Literal["content", "style"]

@@ -2,7 +2,8 @@
 
 The methods are torch.optim's and so are their results (tests hold that), but a move makes no
 fresh large tensor after the first few, and `import torch._dynamo`, which torch.optim does when its
-first optimiser is made, is half a second that a short run feels.
+first optimiser is made, is half a second that a short run feels.  compact.py has L-BFGS in another
+form, for devices that are slow to tell a number.
 
 A move keeps its state in `state()`, of which `load` makes it go on exactly.
 """
@@ -51,6 +52,14 @@ class LBFGSMove:
             self.step.mul_(self.rate)
         x.add_(self.step)
         return True
+
+    def shorten(self, longest: float) -> bool:
+        """Make the last step no longer than this on average; True if x has to be moved anew."""
+        assert self.step is not None
+        factor = longest / max(float(self.step.abs().mean()), longest)
+        if factor < 1:
+            self.step.mul_(factor)  # the pair that follows is of it and y
+        return factor < 1
 
     def _remember(self, g: Tensor) -> None:
         assert self.before is not None

@@ -15,16 +15,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from fastconv import Moments, freeze, swap_convs
+from fastconv import Frozen, Moments, current_precision, freeze, set_precision, swap_convs
 
 from .errors import ConfigError, LayerError, did_you_mean
+from .precision import PRECISIONS, Precision
 from .resnet import Bottleneck
+from .scaling import GradientScale
 
 Stack = list[tuple[str, nn.Module]]
 State = dict[str, Tensor]
@@ -84,7 +87,16 @@ def _pool(pooling: str, window: int = 2, padding: int = 0) -> nn.Module:
         return nn.MaxPool2d(window, 2, padding)
     if pooling == "avg":
         return nn.AvgPool2d(window, 2, padding)
-    return nn.Sequential(nn.ZeroPad2d(padding), nn.LPPool2d(2, window, 2))
+    return _L2Pool(nn.ZeroPad2d(padding), nn.LPPool2d(2, window, 2))
+
+
+class _L2Pool(nn.Sequential):
+    """Never below float32: the square of 256 is more than float16 holds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x if x.dtype == torch.float64 else x.float()
+            return super().forward(wide).to(x.dtype)
 
 
 def _vgg_layout(blocks: Sequence[int]) -> Callable[[], dict[str, str]]:
@@ -236,7 +248,7 @@ class Normalize(nn.Module):
 
 def on_backend(
     stack: nn.Sequential, taps: Sequence[int], moments: Sequence[int], backend: str
-) -> nn.Module:
+) -> Frozen:
     """The seam to fastconv: a module that takes x, and returns outputs, then `Moments`.
 
     The convolutions inside of blocks, which freeze() leaves to the block, are swapped.
@@ -253,6 +265,9 @@ class Network(nn.Module):
 
     rgb has shape (1, 3, h, w), in [0, 1].  `layers` are those whose features it may be asked
     for, `moments` those of which it gives only the moments: that is cheaper.
+
+    What is handed out is float32 or wider in every `precision`; gradients inside of a float16
+    network are kept within its range by `scaling`.
     """
 
     def __init__(
@@ -263,6 +278,7 @@ class Network(nn.Module):
         backend: str,
         padding: str,
         moments: Sequence[str] = (),
+        precision: Precision = PRECISIONS["float32"],
     ) -> None:
         super().__init__()
         self.name = name
@@ -275,9 +291,11 @@ class Network(nn.Module):
         # one place further each: the normalisation comes first
         places = {layer: 1 + place for place, layer in enumerate(self.names)}
         taps, known = [places[n] for n in self.layers], [places[n] for n in self.moments]
-        self.run = on_backend(modules, taps, known, backend)
+        with set_precision(precision.products or current_precision()):  # a frozen stack keeps it
+            self.run = on_backend(modules, taps, known, backend)
         self.attached: list[tuple[str, nn.Module]] = []
-        self.autocast: torch.dtype | None = None
+        self.precision = precision
+        self.scaling = GradientScale() if precision.network == torch.float16 else None
 
     def attach(self, layer: str, loss: nn.Module) -> None:
         """Let `loss` see `layer` in every forward pass: its features, or what it `reads`."""
@@ -292,13 +310,34 @@ class Network(nn.Module):
 
     def read(self, rgb: Tensor) -> tuple[dict[str, Tensor], dict[str, Moments]]:
         """The features and the moments by layer, float32 or wider."""
-        with torch.autocast(
-            rgb.device.type, dtype=self.autocast, enabled=self.autocast is not None
+        lower, scaling = self.precision.network, self.scaling
+        if scaling:
+            rgb = scaling.in_front(rgb)
+        with (
+            self._products(),
+            torch.autocast(rgb.device.type, dtype=lower, enabled=lower is not None),
         ):
             outputs = self.run(rgb)
         features, moments = outputs[: len(self.layers)], outputs[len(self.layers) :]
-        wide = (out if out.dtype == torch.float64 else out.float() for out in features)
+        wide = [out if out.dtype == torch.float64 else out.float() for out in features]
+        if scaling:
+            wide = [scaling.behind(out) for out in wide]
+            moments = [Moments(*map(scaling.behind, pair)) for pair in moments]
         return dict(zip(self.layers, wide)), dict(zip(self.moments, moments))
+
+    def _products(self) -> AbstractContextManager[object]:
+        """What lets convolutions inside of blocks multiply as the frozen ones do."""
+        products = self.precision.products
+        return set_precision(products) if products else nullcontext()
+
+    @property
+    def against_recording(self) -> str:
+        """Why a call cannot be recorded into a CUDA graph, or nothing."""
+        if self.run.clock is not None:
+            return "a profile takes the time of single layers"
+        if self.run.backend in ("numba", "naive"):
+            return f"backend {self.run.backend} computes in NumPy's memory"
+        return ""
 
     def features(self, rgb: Tensor) -> dict[str, Tensor]:
         """The features (1, c, h, w) at `layers`."""

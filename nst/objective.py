@@ -8,7 +8,8 @@ b is 1 unless `--balance auto` moves it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,16 +18,50 @@ from torch import Tensor
 from .config import StyleConfig
 from .losses import ContentLoss, StyleLoss, blend, out_of_range, total_variation
 from .networks import Network
+from .scaling import GradientScale
 
 Values = dict[str, float]
 
 
-@dataclass
 class Evaluation:
-    """The total, still differentiable, and every part of it as a number."""
+    """The total, still differentiable, and every part of it, the total among them.
 
-    total: Tensor
-    values: Values
+    Parts are numbers or, on a device, tensors.  Asking a device for a number waits for all that it
+    has still to do: `stacked` and `read` ask once, for the parts and the gradient's sum together.
+    """
+
+    def __init__(self, total: Tensor, parts: Mapping[str, Tensor | float]) -> None:
+        self.total = total
+        self.parts = {n: p.detach() if isinstance(p, Tensor) else p for n, p in parts.items()}
+        self.slope = 0.0  # the gradient's sum, which is not finite where any of it is not
+        self._values: Values | None = None
+
+    def stacked(self, slope: Tensor) -> Tensor:
+        """The parts that are tensors, and `slope`."""
+        return torch.stack([*(p for p in self.parts.values() if isinstance(p, Tensor)), slope])
+
+    def read(self, stacked: Tensor) -> None:
+        """Learn the numbers, in one transfer."""
+        *found, self.slope = stacked.tolist()
+        numbers = iter(found)
+        parts = self.parts.items()
+        self._values = {n: next(numbers) if isinstance(p, Tensor) else p for n, p in parts}
+
+    @property
+    def values(self) -> Values:
+        """Every part as a number."""
+        if self._values is None:
+            self.read(self.stacked(self.total.new_zeros(())))
+            assert self._values is not None
+        return self._values
+
+    @property
+    def has_finite_total(self) -> bool:
+        return math.isfinite(self.values["total"])
+
+    @property
+    def has_finite_gradient(self) -> bool:
+        return math.isfinite(self.slope)
 
 
 class Balance:
@@ -74,6 +109,10 @@ class Objective:
         self.network, self.config, self.layers = network, config, layers
         self.content, self.mask = content, mask
         self.balance = Balance() if config.balance == "auto" else None
+        # A tensor where it changes: a recorded evaluation reads it anew each time
+        self.content_weight: float | Tensor = config.content_weight
+        if self.balance:
+            self.content_weight = content.new_tensor(config.content_weight)
         with torch.no_grad():
             self._attach(content, styles)
             self.roughness = self._roughness(content, styles)
@@ -122,17 +161,28 @@ class Objective:
         parts["style"] = sum(weighted, zero)
         parts["tv"] = total_variation(seen) / self.roughness if config.tv_weight else zero
         parts["range"] = out_of_range(x) if config.range_weight else zero
-        factor = self.balance.factor if self.balance else 1.0
         total = (
-            config.content_weight * factor * parts["content"]
+            self.content_weight * parts["content"]
             + config.style_weight * parts["style"]
             + config.tv_weight * parts["tv"]
             + config.range_weight * parts["range"]
         )
-        # one transfer for all numbers: each .item() would wait for the device
-        numbers = torch.stack([total, *parts.values()]).detach().tolist()
-        values = dict(zip(("total", *parts), numbers))
-        return Evaluation(total, values | ({"balance": factor} if self.balance else {}))
+        return Evaluation(total, {"total": total, **parts})
+
+    @property
+    def told(self) -> Values:
+        """What belongs to an evaluation besides its own values."""
+        return {"balance": self.balance.factor} if self.balance else {}
+
+    @property
+    def scaling(self) -> GradientScale | None:
+        """What keeps gradients in the range of the network's precision, where that is needed."""
+        return self.network.scaling
+
+    @property
+    def against_recording(self) -> str:
+        """Why an evaluation cannot be recorded into a CUDA graph, or nothing."""
+        return self.network.against_recording
 
     def _used(self, kind: str) -> tuple[str, ...]:
         if kind == "content":
@@ -144,7 +194,20 @@ class Objective:
         if self.balance is None:
             return False
         content = self.config.content_weight * values["content"]
-        return self.balance.watch(content, self.config.style_weight * values["style"])
+        has_moved = self.balance.watch(content, self.config.style_weight * values["style"])
+        self._weigh()
+        return has_moved
+
+    def balance_as(self, factor: float, seen: int) -> None:
+        """Go on with a balance that was found before."""
+        if self.balance is not None:
+            self.balance.factor, self.balance.seen = factor, seen
+            self._weigh()
+
+    def _weigh(self) -> None:
+        assert self.balance is not None
+        assert isinstance(self.content_weight, Tensor)
+        self.content_weight.fill_(self.config.content_weight * self.balance.factor)
 
 
 @dataclass(frozen=True)

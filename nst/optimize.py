@@ -5,6 +5,9 @@ at its new place, so that the losses told are those of the picture there; the fi
 evaluates.  The objective is multiplied by the number of values in x: its gradient is then of
 order 1 per value, far from L-BFGS's absolute thresholds and Adam's eps, at every size.
 
+A step asks the device for numbers once: for the values and the gradient's sum, after both are
+ordered.  On CUDA, what is ordered is recorded (captured.py).
+
 A loss that is not finite, or that has risen too far, is answered by going back to the last good
 x, halving the step and starting the optimiser's memory afresh; after each such event the run is
 told in words.
@@ -23,13 +26,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .captured import Objective, Recordings
+from .compact import CompactMove, lbfgs_move
 from .config import StyleConfig
 from .errors import NstError
 from .images import resize
 from .moves import AdamMove, LBFGSMove, Plateau
 from .objective import Evaluation
 
-Objective = Callable[[Tensor], Evaluation]
 Note = Callable[[str], None]
 State = dict[str, Any]
 
@@ -62,6 +66,7 @@ class Optimizer:
         self.rate = config.learning_rate or self.learning_rate
         self.halvings = 0
         self.spent = Spent()
+        self.recordings = Recordings(config.graph, x.device, note)
         self._start(x)
 
     def _start(self, x: Tensor) -> None:
@@ -71,7 +76,7 @@ class Optimizer:
         self.first = 0.0  # the loss at the start of this scale
         self.inner = self._inner()
 
-    def _inner(self) -> LBFGSMove | AdamMove:
+    def _inner(self) -> LBFGSMove | CompactMove | AdamMove:
         raise NotImplementedError
 
     @property
@@ -87,7 +92,7 @@ class Optimizer:
             with self.spent.on("moving"):
                 self._move()
         evaluation = self._evaluate(objective)
-        while self._went_wrong(evaluation.values["total"]):
+        while self._went_wrong(evaluation):
             self._step_back(evaluation.values["total"])
             evaluation = self._evaluate(objective)
         if self.last is None:
@@ -102,14 +107,31 @@ class Optimizer:
         self.last = math.inf if self.last is not None else None
 
     def _evaluate(self, objective: Objective) -> Evaluation:
+        """Values and gradient at x; once more where the gradient has overflown on its way."""
+        evaluation = self._computed(objective)
+        if scaling := getattr(objective, "scaling", None):
+            while evaluation.has_finite_total and not evaluation.has_finite_gradient:
+                if not scaling.lower():
+                    return evaluation
+                evaluation = self._computed(objective)
+            scaling.passes()
+        return evaluation
+
+    def _computed(self, objective: Objective) -> Evaluation:
+        recorded = self.recordings.of(objective, self.x)
+        if recorded is not None:
+            with self.spent.on("forward"):  # and backward: it is one piece
+                evaluation, self.x.grad = recorded.evaluate()
+            return evaluation
         self.x.grad = None
         with self.spent.on("forward"):
             evaluation = objective(self.x)
-        if evaluation.total.requires_grad:
-            with self.spent.on("backward"):
+        with self.spent.on("backward"):
+            if evaluation.total.requires_grad:
                 (evaluation.total * self.x.numel()).backward()
-        if self.x.grad is None:
-            self.x.grad = torch.zeros_like(self.x)
+            if self.x.grad is None:
+                self.x.grad = torch.zeros_like(self.x)
+            evaluation.read(evaluation.stacked(self._gradient.sum()))
         return evaluation
 
     @property
@@ -124,8 +146,9 @@ class Optimizer:
     def _accepted(self) -> None:
         """What follows a good evaluation."""
 
-    def _went_wrong(self, total: float) -> bool:
-        finite = math.isfinite(total) and math.isfinite(float(self._gradient.sum()))
+    def _went_wrong(self, evaluation: Evaluation) -> bool:
+        total = evaluation.values["total"]
+        finite = evaluation.has_finite_total and evaluation.has_finite_gradient
         # a share of the first loss on top: close to 0, a loss may well double
         limit = math.inf if self.last is None else self.rise * self.last + 0.05 * abs(self.first)
         return not finite or total > limit
@@ -164,7 +187,18 @@ class Optimizer:
         self.rate, self.halvings = state["rate"], state["halvings"]
         self._start(state["x"].to(self.x))
         self.last, self.first = state["last"], state["first"]
-        self.inner.load(state["inner"])
+        self.inner.load(_moved(state["inner"], self.x.device))
+
+
+def _moved(state: Any, device: torch.device) -> Any:
+    """The same state with its tensors on a device: a checkpoint is read to the CPU."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {name: _moved(value, device) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_moved(value, device) for value in state)
+    return state
 
 
 class LBFGS(Optimizer):
@@ -179,26 +213,20 @@ class LBFGS(Optimizer):
     """
 
     LONGEST = 0.05
-    inner: LBFGSMove
+    inner: LBFGSMove | CompactMove
 
-    def _inner(self) -> LBFGSMove:
-        return LBFGSMove(self.rate, self.config.history)
+    def _inner(self) -> LBFGSMove | CompactMove:
+        return lbfgs_move(self.x.device, self.rate, self.config.history)
 
     def _move(self) -> None:
         super()._move()
         if not self.moved:  # no descent direction: start its memory anew
             self.inner = self._inner()
             super()._move()
-        self._shorten()
-
-    def _shorten(self) -> None:
-        step = self.inner.step
-        assert step is not None
-        factor = self.LONGEST / max(float(step.abs().mean()), self.LONGEST)
-        if factor < 1:
-            step.mul_(factor)  # the pair that follows is of it and y
-            with torch.no_grad():
-                torch.add(self.good, step, out=self.x.detach())
+        with torch.no_grad():
+            if self.inner.shorten(self.LONGEST):
+                assert self.inner.step is not None
+                torch.add(self.good, self.inner.step, out=self.x.detach())
 
 
 class Adam(Optimizer):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from .computing import choose_backend, choose_device, choose_graph
 from .config import StyleConfig, parse_memory
 from .errors import ConfigError
 from .networks import cut_stack, shortest_side
 from .pyramid import Level, levels
-from .run import Inputs, choose_backend, choose_device, choose_layers
+from .run import Inputs, choose_layers
 from .survey import estimated_bytes, largest_size
 from .weights import from_file, on_disk
 
@@ -55,6 +56,7 @@ def check_memory(config: StyleConfig, inputs: Inputs, network: str) -> None:
 def plan_in_words(config: StyleConfig, inputs: Inputs, network: str) -> list[str]:
     """The plan of a run: pictures, network, layers, scales, memory."""
     check_memory(config, inputs, network)
+    choose_graph(config)
     layers = choose_layers(config, network)
     plan = planned_levels(config, inputs, network)
     height, width = inputs.content.hw

@@ -15,11 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastconv.errors import BackendUnavailableError, DtypeError
-from fastconv.registry import CHOICES, current_backend, resolve
-
 from . import weights as weights_module
 from .colour import keep_luminance_only, match_colour
+from .computing import choose_backend, choose_device, choose_graph
 from .config import PRESETS, StyleConfig
 from .errors import ConfigError, UserError
 from .images import Picture, fit_style, load_picture, parse_size, resize
@@ -33,11 +31,9 @@ from .networks import (
 )
 from .objective import LayerChoice, Objective
 from .optimize import OPTIMIZERS, Optimizer
+from .precision import PRECISIONS
 from .progress import Observer
 from .pyramid import Level, levels
-
-# The picture's own type.  Under bfloat16 only the network is narrower, by autocast.
-DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -94,46 +90,6 @@ def load_inputs(config: StyleConfig, content: Any, styles: Sequence[Any]) -> Inp
     return Inputs(picture, fitted, init, mask)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device for a flag, or ConfigError if this machine lacks the one that was named."""
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(device for device, there in available.items() if there)
-    if not available[name]:
-        there = ", ".join(device for device, is_there in available.items() if is_there)
-        raise ConfigError(f"device {name!r} is not available here; choose auto or one of: {there}")
-    return torch.device(name)
-
-
-def choose_backend(config: StyleConfig) -> str:
-    """The backend that computes the network: of `auto`, the first with the precision's kernels.
-
-    Half types that a backend has no kernels for would be computed in float32 and rounded, slower
-    and worse than float32 itself: that is refused.
-    """
-    device, wanted = choose_device(config.device), getattr(torch, config.precision)
-    if device.type == "mps" and wanted == torch.float64:
-        raise ConfigError("precision float64 is not there on mps; choose float32 or --device cpu")
-    named = current_backend() if config.backend == "auto" else config.backend
-    for name in CHOICES[1:] if named == "auto" else (named,):
-        try:
-            _, computed = resolve(name, device.type, wanted)
-        except (BackendUnavailableError, DtypeError):
-            if named != "auto":
-                raise
-            continue
-        if computed == wanted:
-            return name
-    raise ConfigError(
-        f"precision {config.precision} expects a backend with kernels for it, got {named}, which "
-        f"would compute in float32 and round; choose --backend torch or --precision float32"
-    )
-
-
 def choose_layers(config: StyleConfig, network: str) -> LayerChoice:
     """The layers of the config, or else the network's usual ones; they must exist."""
     kind = kind_of(network)
@@ -172,10 +128,9 @@ def build_network(
         choose_backend(config),
         config.padding,
         layers.style if config.style_weight > 0 else (),
+        PRECISIONS[config.precision],
     )
-    network.to(choose_device(config.device), DTYPES[config.precision])
-    network.autocast = torch.bfloat16 if config.precision == "bfloat16" else None
-    return network
+    return network.to(choose_device(config.device), PRECISIONS[config.precision].picture)
 
 
 @dataclass
@@ -209,6 +164,7 @@ class Run:
             observer.note(text)
 
         choose_backend(config)  # before anything is fetched
+        choose_graph(config)
         name = network or config.network
         if name != "auto":
             choose_layers(config, name)
@@ -243,13 +199,14 @@ class Run:
             while self.done < level.iterations:
                 began = time.perf_counter()
                 evaluation = optimizer.step(objective)
-                if objective.rebalance(evaluation.values):
+                values = evaluation.values | objective.told
+                if objective.rebalance(values):
                     optimizer.forget_last()
                 if objective.balance:
                     self.balance = objective.balance.factor, objective.balance.seen
                 self.done += 1
                 self.seconds += time.perf_counter() - began
-                yield self._step(level, total, evaluation.values)
+                yield self._step(level, total, values)
             self.scale, self.done = self.scale + 1, 0
 
     def _step(self, level: Level, total: int, values: dict[str, float]) -> Step:
@@ -267,8 +224,7 @@ class Run:
         ]
         mask = None if inputs.mask is None else self._to_device(resize(inputs.mask, level.hw))
         objective = Objective(self.network, self._weighed(), self.layers, content, styles, mask)
-        if objective.balance:
-            objective.balance.factor, objective.balance.seen = self.balance
+        objective.balance_as(*self.balance)
         return objective
 
     def _weighed(self) -> StyleConfig:
@@ -301,7 +257,9 @@ class Run:
         return resize(inputs.content.rgb, hw)
 
     def _to_device(self, picture: Tensor) -> Tensor:
-        return picture.to(choose_device(self.config.device), DTYPES[self.config.precision])
+        return picture.to(
+            choose_device(self.config.device), PRECISIONS[self.config.precision].picture
+        )
 
     def picture(self) -> Tensor:
         """The picture so far at the size of the scale in work, (1, 3, h, w) on the CPU."""
@@ -331,6 +289,7 @@ class Run:
             "notes": self.notes,
             "seconds": self.seconds,
             "balance": self.balance,
+            "scaling": self.network.scaling.state() if self.network.scaling else None,
             "optimizer": self.optimizer.state(),
         }
 
@@ -339,6 +298,8 @@ class Run:
         self.scale, self.done = state["scale"], state["done"]
         self.history, self.notes = list(state["history"]), list(state["notes"])
         self.seconds, self.balance = state["seconds"], tuple(state["balance"])
+        if self.network.scaling:
+            self.network.scaling.load(state["scaling"])
         self.optimizer = OPTIMIZERS[self.config.optimizer](
             self._to_device(state["optimizer"]["x"]), self.config, self.note
         )
@@ -356,4 +317,6 @@ def features_of(picture: Any, layer: str, observer: Observer, **options: Any) ->
     )
     network = build_network(config, found, choose_layers(config, found.network))
     with torch.no_grad():
-        return found.network, network.features(rgb.to(choose_device(config.device)))[layer]
+        return found.network, network.features(
+            rgb.to(choose_device(config.device), PRECISIONS[config.precision].picture)
+        )[layer]

@@ -133,6 +133,20 @@ inline constexpr double packed_bytes = 32 << 20;
 // Below this many multiplications one thread is as fast as two (a region costs 5-10 us).
 inline constexpr double serial_products = 5e5;
 
+// Whether one thread does it all.  Weights of 2 MB take longer to read than a region costs.
+template <class T>
+bool is_serial(const Gather<T>& g) {
+  return g.products() < serial_products &&
+         static_cast<double>(g.weight_end - g.weight) * sizeof(T) < (2 << 20);
+}
+
+// Whether one tap of a larger kernel is read where it lies, as in 3x3 over a single pixel: packed,
+// it would be read and written first, to be used once.
+template <class T>
+bool is_used_once(const Gather<T>& g) {
+  return g.rows * g.columns <= gemm<T>().lanes && g.weight_src < g.weight_dst;
+}
+
 // Below this many destinations of an image, packing weights costs as much as using them.
 inline constexpr int64_t few_pixels = 128;
 

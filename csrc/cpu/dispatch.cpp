@@ -12,6 +12,7 @@ namespace fastconv {
 #define FASTCONV_KERNELS(isa)                             \
   namespace isa {                                         \
   extern const GemmKernels gemm_kernels;                  \
+  extern const DotKernels dot_kernels;                    \
   extern const DepthwiseKernels depthwise_kernels;        \
   extern const PictureKernels picture_kernels;            \
   extern const WinogradGemm winograd_gemm;                \
@@ -22,8 +23,9 @@ namespace fastconv {
   extern const GramKernels gram_kernels;                  \
   }
 #define FASTCONV_TABLE(isa)                                            \
-  {#isa,                  &isa::gemm_kernels,  &isa::depthwise_kernels, \
-   &isa::picture_kernels, &isa::winograd_gemm, &isa::winograd_f4,       \
+  {#isa,                    &isa::gemm_kernels,    &isa::dot_kernels,   \
+   &isa::depthwise_kernels, &isa::picture_kernels, &isa::winograd_gemm, \
+   &isa::winograd_f4,                                                   \
    &isa::winograd_f6,     &isa::chain_kernels, &isa::few_kernels,       \
    &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6, &isa::gram_kernels}
 

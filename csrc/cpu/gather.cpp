@@ -78,10 +78,10 @@ bool suits_planes(const Gather<T>& g) {
   // Few channels leave most of a vector empty: then pixels fill it, whatever the layout.
   if (2 * g.dst_channels < gemm<T>().lanes)
     return true;
-  // For few pixels, whichever takes the weights of a 1x1 kernel as they are.
+  // For few pixels, whichever takes the weights of one tap as they are.
   if (g.tap_count() == 1 && g.rows * g.columns < few_pixels &&
       g.dst_channels % gemm<T>().lanes == 0)
-    return g.weight_src == 1;
+    return g.weight_src == 1 || is_used_once(g);
   return g.dst_strides.channel != 1 || g.dst_strides.column == 1;
 }
 

@@ -100,6 +100,12 @@ void tile(const TileArguments<T>& t) {
   } while (++tap != end);
   T* const c = t.c;
   const int64_t c_row = t.c_row;
+  if (t.streamed) {
+    FASTCONV_UNROLL
+    for (int m = 0; m < M; ++m) FASTCONV_UNROLL
+    for (int v = 0; v < V; ++v) stream(c + m * c_row + v * lanes<T>, acc[m][v]);
+    return;
+  }
   FASTCONV_UNROLL
   for (int m = 0; m < M; ++m) FASTCONV_UNROLL
   for (int v = 0; v < V; ++v) store(c + m * c_row + v * lanes<T>, acc[m][v]);
@@ -379,6 +385,7 @@ constexpr GemmKernelsOf<T> table_of() {
   table.copy_matrix = copy_matrix<T>;
   table.pack_weights = pack_weights<T>;
   table.spread = spread<T>;
+  table.stream_end = stream_end;
   return table;
 }
 

@@ -28,11 +28,29 @@ constexpr int64_t most_pixels = 1024, least_pixels = 64;
 constexpr int64_t most_channels = 512;  // of a chunk
 constexpr int64_t sums_bytes = 16 << 20;
 
+// The taps of one axis between the first and the last that see the picture somewhere: the others'
+// gradients are zero.  A single pixel under 3 x 3 is a 1 x 1 convolution.
+struct LiveTaps {
+  int64_t first = 0, count = 1;
+  LiveTaps(const std::vector<AxisTap>& taps, int64_t stride, int64_t out, int64_t size) {
+    const auto live = live_taps(taps, stride, out, size);
+    if (!live.empty())
+      first = live.front().kernel, count = live.back().kernel - first + 1;
+  }
+};
+
+// The whole kernel, and where the part of it lies that is computed.
+struct Whole {
+  int64_t kh, kw, u0, v0;
+};
+
 template <class T>
 class GradWeight {
  public:
-  GradWeight(const Problem& problem, const Operands& operands)
+  // `problem` has the kernel's live part.
+  GradWeight(const Problem& problem, const Operands& operands, const Whole& whole)
       : g(problem.g),
+        whole(whole),
         k(gemm<T>()),
         dy(static_cast<const T*>(operands.a)),
         x(static_cast<const T*>(operands.b)),
@@ -43,7 +61,7 @@ class GradWeight {
         m_total(x_is_vector ? g.c_out_per_group() : g.c_in_per_group()),
         n_total(x_is_vector ? g.c_in_per_group() : g.c_out_per_group()),
         n_row(round_up(n_total, k.lanes)),
-        threads(products() < serial_products ? 1 : thread_count()),
+        threads(is_serial() ? 1 : thread_count()),
         columns(g.out_w, pixels()),
         rows(g.out_h, std::max<int64_t>(pixels() / columns.part, 1)),
         merged(merges_columns()),
@@ -108,10 +126,17 @@ class GradWeight {
     return static_cast<double>(g.n * g.out_h * g.out_w) * g.c_out * g.c_in_per_group() *
            (g.kh * g.kw);
   }
+  // Gradients of 2 MB take longer to write than a region costs.
+  bool is_serial() const {
+    const int64_t bytes = g.c_out * g.c_in_per_group() * whole.kh * whole.kw * int64_t{sizeof(T)};
+    return products() < serial_products && bytes < (2 << 20);
+  }
   int64_t pixels() const {
     const int64_t channels = std::min(m_total, most_channels) + std::min(n_total, most_channels);
     return std::clamp(block_elements / channels, least_pixels, most_pixels);
   }
+  int64_t dy_pixel() const { return x_is_vector ? m_pixel : n_pixel; }
+  int64_t x_pixel() const { return x_is_vector ? n_pixel : m_pixel; }
   int64_t blocks() const { return g.n * rows.count * columns.count; }
   int64_t group_sums() const { return g.kh * g.kw * m_total * n_row; }
   int64_t slice_count() const {
@@ -163,32 +188,47 @@ class GradWeight {
     const int64_t c0 = chunk.group * g.c_in_per_group() + (x_is_vector ? chunk.n0 : chunk.m0);
     const int64_t o_count = x_is_vector ? chunk.m_count : chunk.n_count;
     const int64_t c_count = x_is_vector ? chunk.n_count : chunk.m_count;
-    const int64_t dy_pixel = x_is_vector ? m_pixel : n_pixel,
-                  x_pixel = x_is_vector ? n_pixel : m_pixel;
     const T* from =
         dy + b.image * dy_strides.image + o0 * dy_strides.channel + b.j0 * dy_strides.column;
     for (int64_t i = 0; i < b.rows; ++i)
-      k.copy_matrix(dy_copy + i * columns.part * dy_pixel, dy_pixel,
+      k.copy_matrix(dy_copy + i * columns.part * dy_pixel(), dy_pixel(),
                     from + (b.i0 + i) * dy_strides.row, dy_strides.column, dy_strides.channel,
                     b.columns, o_count);
     copy_pixels(copy, x + b.image * x_strides.image + c0 * x_strides.channel, x_strides, g.h, g.w,
-                b.i0, b.j0 * x_step, b.rows, x_columns(b.columns), c_count, x_copy, x_pixel);
+                b.i0, b.j0 * x_step, b.rows, x_columns(b.columns), c_count, x_copy, x_pixel());
+  }
+
+  // The block's destinations that a tap reads inside the picture, as lines and columns; all of them
+  // where leaving the others out saves less than an eighth, and at least one.
+  struct Live {
+    int64_t i, rows, j, columns;
+  };
+  Live live_part(const Block& b, int64_t tap) const {
+    const int64_t y = b.i0 * g.stride_h + tap / g.kw * g.dil_h - g.pad_top;
+    const int64_t x0 = b.j0 * g.stride_w + tap % g.kw * g.dil_w - g.pad_left;
+    const Inside i(y, g.stride_h, g.h, b.rows), j(x0, g.stride_w, g.w, b.columns);
+    const Live all{0, b.rows, 0, b.columns}, live{i.begin, i.end - i.begin, j.begin, j.end - j.begin};
+    if (merged > 1 || 8 * live.rows * live.columns > 7 * b.rows * b.columns)
+      return all;
+    return live.rows > 0 && live.columns > 0 ? live : Live{0, 1, 0, 1};
   }
 
   void add_block(const Chunk& chunk, const Block& b, const T* a, const T* vectors,
                  bool accumulate) const {
-    const bool dense = copy.pitch == b.columns && columns.part == b.columns;
     TileArguments<T> t{};
-    t.taps = lines.data(), t.tap_count = dense ? 1 : b.rows,
-    t.depth = dense ? b.rows * b.columns : b.columns;
     t.a_row = 1, t.a_step = x_step * m_pixel, t.b_step = n_pixel, t.c_row = n_row,
     t.accumulate = accumulate;
     const Split m(chunk.m_count * merged, k.rows);
     for (int64_t tap = 0; tap < g.kh * g.kw; tap += merged) {
+      const Live live = live_part(b, tap);
+      const bool dense = copy.pitch == live.columns && columns.part == live.columns;
+      t.taps = lines.data() + live.i, t.tap_count = dense ? 1 : live.rows;
+      t.depth = dense ? live.rows * live.columns : live.columns;
       const int64_t at =
-          copy.tap_at(static_cast<size_t>(tap / g.kw), static_cast<size_t>(tap % g.kw));
-      const T* rows_from = a + (x_is_vector ? 0 : at * m_pixel);
-      const T* columns_from = vectors + (x_is_vector ? at * n_pixel : 0);
+          copy.tap_at(static_cast<size_t>(tap / g.kw), static_cast<size_t>(tap % g.kw)) * x_pixel();
+      const int64_t in_dy = live.j * dy_pixel(), in_x = at + live.j * x_step * x_pixel();
+      const T* rows_from = a + (x_is_vector ? in_dy : in_x);
+      const T* columns_from = vectors + (x_is_vector ? in_x : in_dy);
       T* to = sums + (chunk.slice * g.groups + chunk.group) * group_sums() + tap * m_total * n_row;
       for (int64_t p = 0; p < m.count; ++p)
         for (int64_t n = 0; n < chunk.n_count; n += 2 * k.lanes) {
@@ -204,6 +244,8 @@ class GradWeight {
     const int64_t c_count = g.c_in_per_group(), taps = g.kh * g.kw, tap_row = m_total * n_row;
     T* const from = sums + group * group_sums() + o * (x_is_vector ? n_row : 1);
     add_slices(from, count);
+    if (taps != whole.kh * whole.kw)
+      return write_part(from, group * g.c_out_per_group() + o, count);
     T* const to = dw + (group * g.c_out_per_group() + o) * c_count * taps;
     if (x_is_vector) {
       for (int64_t i = 0; i < count; ++i)
@@ -219,6 +261,21 @@ class GradWeight {
     }
   }
 
+  // The same where the other taps' gradients are zero.
+  void write_part(const T* from, int64_t o, int64_t count) const {
+    const int64_t c_count = g.c_in_per_group(), taps = whole.kh * whole.kw;
+    const int64_t of_o = x_is_vector ? n_row : 1, of_c = x_is_vector ? 1 : n_row;
+    T* to = dw + o * c_count * taps;
+    for (int64_t i = 0; i < count; ++i, to += c_count * taps) {
+      std::fill_n(to, c_count * taps, T{0});
+      for (int64_t tap = 0; tap < g.kh * g.kw; ++tap) {
+        const T* sum = from + i * of_o + tap * m_total * n_row;
+        T* const at = to + (whole.u0 + tap / g.kw) * whole.kw + whole.v0 + tap % g.kw;
+        for (int64_t c = 0; c < c_count; ++c) at[c * taps] = sum[c * of_c];
+      }
+    }
+  }
+
   // All slices' sums of `count` outputs into the first slice's.
   void add_slices(T* first, int64_t count) const {
     const int64_t lines = x_is_vector ? count : m_total, length = x_is_vector ? n_total : count;
@@ -231,6 +288,7 @@ class GradWeight {
   }
 
   const Geometry g;
+  const Whole whole;
   const GemmKernelsOf<T>& k;
   const T *dy, *x;
   T* dw;
@@ -248,13 +306,21 @@ class GradWeight {
   T* sums = nullptr;
 };
 
+template <class T>
+void run(const Problem& problem, const Operands& operands) {
+  const Geometry& g = problem.g;
+  const LiveTaps u(forward_taps(g.kh, g.dil_h, g.pad_top), g.stride_h, g.out_h, g.h);
+  const LiveTaps v(forward_taps(g.kw, g.dil_w, g.pad_left), g.stride_w, g.out_w, g.w);
+  Problem live = problem;
+  live.g.kh = u.count, live.g.pad_top -= u.first * g.dil_h;
+  live.g.kw = v.count, live.g.pad_left -= v.first * g.dil_w;
+  GradWeight<T>(live, operands, {g.kh, g.kw, u.first, v.first}).run();
+}
+
 }  // namespace
 
 void grad_weight_general(const Problem& problem, const Operands& operands) {
-  if (problem.dtype == DType::f32)
-    GradWeight<float>(problem, operands).run();
-  else
-    GradWeight<double>(problem, operands).run();
+  problem.dtype == DType::f32 ? run<float>(problem, operands) : run<double>(problem, operands);
 }
 
 }  // namespace fastconv

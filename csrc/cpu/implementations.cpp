@@ -22,6 +22,7 @@ const Implementation grad_weight_table[] = {
     {"depthwise", accepts_depthwise_grad_weight, grad_weight_depthwise},
     {"winograd_f4", winograd_f4_grad_weight_accepts, winograd_f4_grad_weight},
     {"winograd_f6", winograd_f6_grad_weight_accepts, winograd_f6_grad_weight},
+    {"lines", accepts_grad_weight_lines, grad_weight_lines},
     {"general", always, grad_weight_general},
 };
 

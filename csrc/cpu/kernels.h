@@ -31,6 +31,7 @@ struct TileArguments {
   const T* row_start;     // added to each row of a fresh tile, or null
   const T* column_start;  // added to each column of a fresh tile, or null
   bool accumulate;        // add to c instead of starting afresh
+  bool streamed;          // write around the caches: every row of c is aligned to the vector
 };
 
 // Lines of a picture, copied with zeros around them:
@@ -73,11 +74,40 @@ struct GemmKernelsOf {
   void (*pack_weights)(const WeightsArguments<T>&);
   // to[i * step] = from[i], or += with `add`
   void (*spread)(T* to, int64_t step, const T* from, int64_t count, bool add);
+  void (*stream_end)();  // after it, other threads see what was streamed
 };
 
 struct GemmKernels {
   GemmKernelsOf<float> f32;
   GemmKernelsOf<double> f64;
+};
+
+// Sums over lines of pixels; dot_kernels.cpp tells the equation.
+template <class T>
+struct DotArguments {
+  const T* dy;
+  const int64_t* rows;  // where each output's plane begins
+  int64_t dy_line;
+  int64_t ahead;        // what comes next lies so far behind dy
+  const T* dy_end;      // nothing is read from there on
+  const T* x;
+  const int64_t* taps;  // where each tap begins
+  int64_t x_line;
+  int64_t lines, columns;
+  T* sums;  // [row][tap][lanes]
+};
+
+template <class T>
+struct DotKernelsOf {
+  int lanes, rows, taps;  // of a tile: always whole ones
+  void (*add)(const DotArguments<T>&);
+  // to[i] = the sum of lanes and slices of sums[slice * stride + i * lanes]
+  void (*total)(const T* sums, int64_t stride, int64_t slices, int64_t count, T* to);
+};
+
+struct DotKernels {
+  DotKernelsOf<float> f32;
+  DotKernelsOf<double> f64;
 };
 
 struct PictureKernels {
@@ -161,6 +191,7 @@ struct WinogradGradWeight {
 struct Kernels {
   const char* name;
   const GemmKernels* gemm;
+  const DotKernels* dot;
   const DepthwiseKernels* depthwise;
   const PictureKernels* picture;
   const WinogradGemm* winograd;

@@ -8,6 +8,9 @@ void forward_general(const Problem&, const Operands&);
 void grad_input_general(const Problem&, const Operands&);
 void grad_weight_general(const Problem&, const Operands&);
 
+bool accepts_grad_weight_lines(const Problem&);
+void grad_weight_lines(const Problem&, const Operands&);
+
 bool accepts_depthwise_grad_weight(const Problem&);
 void grad_weight_depthwise(const Problem&, const Operands&);
 

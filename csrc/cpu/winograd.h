@@ -39,8 +39,6 @@ struct WinogradJob {
 // Writes a strip of results where they belong, with what a frozen stack does on the way.
 // `arriving` is room for a second strip.
 void finish_strip(const WinogradJob&, bool streamed, Window, float* strip, float* arriving);
-// Results at least as large are written around the caches.
-inline constexpr int64_t stream_bytes = int64_t{16} << 20;
 
 int64_t winograd_workspace(const WinogradJob&);  // floats
 void winograd(const WinogradJob&, float* workspace);

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from nst import optimize
+from nst.compact import CompactMove
 from nst.config import StyleConfig
 from nst.errors import NstError
 from nst.objective import Balance, Evaluation
@@ -31,6 +33,13 @@ def optimizer(name: str, notes: list[str] | None = None, **options: Any) -> Opti
     config = StyleConfig.of("quality", optimizer=name, **options)
     x = torch.full((1, 3, 4, 5), 0.9)
     return OPTIMIZERS[name](x, config, (notes if notes is not None else []).append)
+
+
+@pytest.fixture(params=["as on a cpu", "as on a card"], autouse=True)
+def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here holds in both of L-BFGS's forms."""
+    if request.param == "as on a card":
+        monkeypatch.setattr(optimize, "lbfgs_move", lambda device, *rest: CompactMove(*rest))
 
 
 def run(it: Optimizer, objective: Objective, steps: int) -> list[float]:
