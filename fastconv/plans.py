@@ -14,12 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .algorithms import CHOICE as _algorithm
+from .algorithms import CHOICE as ALGORITHM
 from .backends.base import Backend
 from .errors import ArgumentError, DtypeError, UnsupportedError
 from .geometry import ConvGeometry, IntOrPair, as_count, as_pair, geometry_of
-from .precision import CHOICE as _precision
-from .registry import CHOICE as _backend
+from .precision import CHOICE as PRECISION
+from .registry import CHOICE as BACKEND
 from .registry import current_backend, place_of, resolve
 
 most_kept = 1024
@@ -80,9 +80,9 @@ def plan_of(
         groups,
         backend,
         algo,
-        _backend.chosen,
-        _algorithm.chosen,
-        _precision.chosen,
+        BACKEND.chosen,
+        ALGORITHM.chosen,
+        PRECISION.chosen,
     )
     plan = _kept.get(key)
     if plan is None:
