@@ -1,6 +1,7 @@
 // The kernels of moments (gram.h).
 //
 //   take       to[p][c] = from[p][c] - shift[c],  total[c] += sum_p to[p][c]     16 channels c
+//   square     sums[i][j] (+)= sum_p a[p][i] b[p][j]                               16 x 16
 //   multiply   to[o][p] (+)= constant[o] + sum_k U[k][o] f[k][p]       p: pixels, o and k: channels
 //
 //   f, to [channel/16][p][16]      U [o/panel][k][panel]
@@ -28,7 +29,6 @@ void take(const float* from, int64_t pixels, const float* shift, float* to, floa
     for (; p + 4 <= pixels; p += 4)
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        __builtin_prefetch(from + (pixels + p + i) * block_width + c, 0, 2);  // the next chunk's
         const V v = load(from + (p + i) * block_width + c) - less;
         store(to + (p + i) * block_width + c, v);
         sum[i] += v;
@@ -42,16 +42,38 @@ void take(const float* from, int64_t pixels, const float* shift, float* to, floa
   }
 }
 
+// Where half of a panel would lie below the diagonal, or beyond the channels.
+void square(const float* a, const float* b, int64_t pixels, bool fresh, float* sums, int64_t row) {
+  constexpr int rows = L == 16 ? 16 : 8;
+  for (int64_t i = 0; i < block_width; i += rows)
+    for (int64_t j = 0; j < block_width; j += L) {
+      V sum[rows] = {};
+      for (int64_t p = 0; p < pixels; ++p) {
+        const V column = load(b + p * block_width + j);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) sum[r] += broadcast(a[p * block_width + i + r]) * column;
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) {
+        float* to = sums + (i + r) * row + j;
+        store(to, fresh ? sum[r] : load(to) + sum[r]);
+      }
+    }
+}
+
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <int Rows>
 void ukr_rows_x_panel(const GramProduct& g, const float* u, const float* f, const float* constant,
                       float* low, float* high) {
   V sum[Rows][2] = {};
+  // What is read at the end comes while the sums are made; few channels are done before it comes, so
+  // that theirs are fetched for the next pixels (64 channels at 512 x 512: 4.75 ms instead of 6.35).
+  const int64_t ahead = g.depth > 128 ? 0 : Rows * block_width;
 #pragma GCC unroll 16
-  for (int p = 0; p < Rows; ++p) {  // what is read at the end comes while the sums are made
-    __builtin_prefetch(low + p * block_width, 1);
-    __builtin_prefetch(high + p * block_width, 1);
+  for (int p = 0; p < Rows; ++p) {
+    __builtin_prefetch(low + ahead + p * block_width, 1);
+    __builtin_prefetch(high + ahead + p * block_width, 1);
   }
   for (int64_t k0 = 0; k0 < g.depth; k0 += block_width, f += g.f_block) {
     const int64_t n = smaller(block_width, g.depth - k0);
@@ -107,6 +129,6 @@ void multiply(const GramProduct& g) {
 }  // namespace
 
 extern const GramKernels gram_kernels;
-const GramKernels gram_kernels = {panel, take, multiply};
+const GramKernels gram_kernels = {panel, take, square, multiply};
 
 }  // namespace fastconv::FASTCONV_ISA

@@ -136,6 +136,7 @@ struct GramProduct {
 struct GramKernels {
   int panel;
   void (*take)(const float* from, int64_t pixels, const float* shift, float* to, float* total);
+  void (*square)(const float* a, const float* b, int64_t pixels, bool fresh, float* sums, int64_t row);
   void (*multiply)(const GramProduct&);
 };
 
