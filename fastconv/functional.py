@@ -130,7 +130,7 @@ def _call(operation: Callable[..., Tensor], *arguments: Any) -> Tensor:
 
 
 # The same with derivatives.  A gradient is differentiable only where its own derivative is wanted
-# (create_graph=True, which leaves gradients enabled in backward): a node costs 3 us.
+# (create_graph=True, which leaves gradients enabled in backward).
 
 
 class _Forward(torch.autograd.Function):
