@@ -31,19 +31,19 @@ void on_cpu(const Tensor& tensor, const char* name, const Sizes& sizes, ScalarTy
   if (!tensor.is_cpu()) refuse(std::string(name) + " is not on the CPU");
 }
 
-DType dtype_of(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
+DType dtype_of(ScalarType type) {
+  switch (type) {
     case ScalarType::Float: return DType::f32;
     case ScalarType::Double: return DType::f64;
     default: refuse("expects float32 or float64 tensors");
   }
 }
 
-Tensor empty_picture(const Tensor& like, const Sizes& sizes, bool channels_last) try {
-  if (std::optional<Tensor> kept = kept_result(sizes, like.scalar_type(), channels_last)) return *kept;
+Tensor empty_picture(const Tensor& like, ScalarType type, const Sizes& sizes, bool channels_last) try {
+  if (std::optional<Tensor> kept = kept_result(sizes, type, channels_last)) return *kept;
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  const Tensor t = torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
-  prefer_large_pages(t.data_ptr(), t.numel() * (like.scalar_type() == ScalarType::Double ? 8 : 4));
+  const Tensor t = torch::stable::empty(sizes, type, std::nullopt, like.device(), std::nullopt, format);
+  prefer_large_pages(t.data_ptr(), t.numel() * (type == ScalarType::Double ? 8 : 4));
   return t;
 } catch (const std::exception&) {
   out_of_memory();
@@ -79,13 +79,14 @@ const void* prepared_for(Operation operation, const Problem& problem, const std:
 Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& geometry,
                const std::string& algo, const std::optional<Tensor>& prepared, const std::string&) {
   const Geometry g = geometry_from(geometry);
-  const Problem problem{g, dtype_of(x), is_channels_last(x), algorithm_from(algo)};
-  on_cpu(x, "x", input_sizes(g), x.scalar_type());
-  on_cpu(weight, "weight", weight_sizes(g), x.scalar_type());
-  if (bias) require(*bias, "bias", {g.c_out}, x.scalar_type());
+  const ScalarType type = x.scalar_type();
+  const Problem problem{g, dtype_of(type), is_channels_last(x), algorithm_from(algo)};
+  on_cpu(x, "x", input_sizes(g), type);
+  on_cpu(weight, "weight", weight_sizes(g), type);
+  if (bias) on_cpu(*bias, "bias", {g.c_out}, type);
   const Tensor a = dense(x, problem.channels_last), b = dense(weight, false);
   const std::optional<Tensor> c = bias ? std::optional(dense(*bias, false)) : std::nullopt;
-  const Tensor y = empty_picture(x, output_sizes(g), problem.channels_last);
+  const Tensor y = empty_picture(x, type, output_sizes(g), problem.channels_last);
   run(Operation::forward, problem, {a.data_ptr(), b.data_ptr(), c ? c->data_ptr() : nullptr, y.data_ptr(),
                                     prepared_for(Operation::forward, problem, prepared)});
   return y;
@@ -94,11 +95,12 @@ Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor
 Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, const std::string& algo,
                   const std::optional<Tensor>& prepared, const std::string&) {
   const Geometry g = geometry_from(geometry);
-  const Problem problem{g, dtype_of(dy), is_channels_last(dy), algorithm_from(algo)};
-  on_cpu(dy, "dy", output_sizes(g), dy.scalar_type());
-  on_cpu(weight, "weight", weight_sizes(g), dy.scalar_type());
+  const ScalarType type = dy.scalar_type();
+  const Problem problem{g, dtype_of(type), is_channels_last(dy), algorithm_from(algo)};
+  on_cpu(dy, "dy", output_sizes(g), type);
+  on_cpu(weight, "weight", weight_sizes(g), type);
   const Tensor a = dense(dy, problem.channels_last), b = dense(weight, false);
-  const Tensor dx = empty_picture(dy, input_sizes(g), problem.channels_last);
+  const Tensor dx = empty_picture(dy, type, input_sizes(g), problem.channels_last);
   run(Operation::grad_input, problem, {a.data_ptr(), b.data_ptr(), nullptr, dx.data_ptr(),
                                        prepared_for(Operation::grad_input, problem, prepared)});
   return dx;
@@ -107,11 +109,12 @@ Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry,
 Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string& algo,
                    const std::string&) {
   const Geometry g = geometry_from(geometry);
-  const Problem problem{g, dtype_of(dy), is_channels_last(x), algorithm_from(algo)};
-  on_cpu(dy, "dy", output_sizes(g), dy.scalar_type());
-  on_cpu(x, "x", input_sizes(g), dy.scalar_type());
+  const ScalarType type = dy.scalar_type();
+  const Problem problem{g, dtype_of(type), is_channels_last(x), algorithm_from(algo)};
+  on_cpu(dy, "dy", output_sizes(g), type);
+  on_cpu(x, "x", input_sizes(g), type);
   const Tensor a = dense(dy, problem.channels_last), b = dense(x, problem.channels_last);
-  const Tensor dw = empty_picture(dy, weight_sizes(g), false);
+  const Tensor dw = empty_picture(dy, type, weight_sizes(g), false);
   run(Operation::grad_weight, problem, {a.data_ptr(), b.data_ptr(), nullptr, dw.data_ptr()});
   return dw;
 }
@@ -146,7 +149,7 @@ Tensor prepare(const Tensor& weight, int64_t tile, bool rotated) {
 
 // A number that changes with any change of the weight's contents; see prepared.py.
 int64_t fingerprint(const Tensor& weight) {
-  dtype_of(weight);
+  dtype_of(weight.scalar_type());
   const Tensor w = dense(weight, false);
   return hash_of(w.data_ptr(), w.numel() * (w.scalar_type() == ScalarType::Double ? 8 : 4));
 }

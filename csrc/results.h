@@ -4,9 +4,8 @@
 // glibc maps a large allocation afresh and gives it back when it is freed, and a smaller one at the
 // heap's end too; the first touch of a page costs about a microsecond per 4 KB: 20 ms for 64 channels
 // of 512 x 512, as long as their convolution takes, and 0.09 ms for 512 channels of 14 x 14, longer
-// than theirs.  So results come from blocks that are kept when their tensor dies, up to
-// FASTCONV_KEEP_MB (512) of free ones; beyond that the longest unused go.  Even for the smallest it
-// saves 1.3 us, the way through torch's dispatcher.  It needs torch >= 2.11; on an older one, and
+// than theirs.  So results above 16 KB come from blocks that are kept when their tensor dies, up to
+// FASTCONV_KEEP_MB (512) of free ones; beyond that the longest unused go.  It needs torch >= 2.11; on an older one, and
 // with FASTCONV_KEEP_MB=0, results are ordinary tensors.
 //
 // Such a tensor owns its memory alone and behaves like any other, save that its storage cannot be

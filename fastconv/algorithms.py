@@ -11,16 +11,11 @@ are computed directly, whatever is in force.
 
 from __future__ import annotations
 
-import os
-from types import TracebackType
-
+from .choices import Choice, Choosing
 from .errors import ArgumentError, did_you_mean
 
 CHOICES = ("auto", "direct", "f4", "f6")
 ENVIRONMENT_VARIABLE = "FASTCONV_ALGO"
-
-_in_force: str | None = None  # set by use_algorithm
-_from_environment = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"  # read once: 0.4 us a time
 
 
 def checked(name: str) -> str:
@@ -30,32 +25,19 @@ def checked(name: str) -> str:
     return name
 
 
+CHOICE = Choice(ENVIRONMENT_VARIABLE, "auto", checked)
+
+
 def current_algorithm() -> str:
     """The name in force: use_algorithm's, FASTCONV_ALGO's, or 'auto'."""
-    return checked(_in_force or _from_environment)
+    return checked(CHOICE.name)
 
 
-class use_algorithm:
+class use_algorithm(Choosing):
     """Choose the algorithm for all calls that name none, as `use_backend` chooses the backend.
 
     As a statement it holds until the next one; in a `with` block it ends with the block.  The
     choice is one for the whole process.  A gradient uses what was in force at its forward call.
     """
 
-    def __init__(self, name: str | None) -> None:
-        global _in_force
-        if name is not None:
-            checked(name)
-        self._before, _in_force = _in_force, name
-
-    def __enter__(self) -> use_algorithm:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        global _in_force
-        _in_force = self._before
+    choice = CHOICE

@@ -33,7 +33,7 @@ class Step:
     precision: str
 
     @cached_property
-    def flat(self) -> list[int]:
+    def flat(self) -> tuple[int, ...]:
         return self.g.flat
 
     @property

@@ -1,4 +1,4 @@
-"""conv2d: check the arguments, choose the backend, make it differentiable.
+"""conv2d: have the call planned (plans.py), compute it, make it differentiable.
 
 Convolution is linear in x and in w, so its three operations
 
@@ -21,10 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backends.base import Backend
-from .errors import ArgumentError, DtypeError, OutOfMemoryError, UnsupportedError
-from .geometry import ConvGeometry, IntOrPair, geometry_of
-from .registry import current_backend, place_of, resolve
+from .errors import OutOfMemoryError
+from .geometry import IntOrPair
+from .plans import Plan, check_types, plan_of
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -54,74 +53,29 @@ def conv2d(
     `set_precision` says how exactly that backend multiplies float32 (precision.py).  float16 and
     bfloat16 are computed in float32 and rounded once on backends that have no such kernels.
     """
-    _check_tensors(input, weight, bias)
-    input, weight, bias = _autocast(input, weight, bias)
-    _check_alike("weight", weight, input)
-    if bias is not None:
-        _check_alike("bias", bias, input)
-    x = input if input.dim() == 4 else input.unsqueeze(0)
-    g = geometry_of(x.shape, weight.shape, stride, padding, dilation, groups)
-    chosen, compute = resolve(backend or current_backend(), place_of(x), x.dtype)
-    chosen = _with_algorithm(chosen, algo)
-    if compute == x.dtype:
-        y = _convolve(x, weight, bias, g, chosen)
-    else:
-        wide_bias = None if bias is None else bias.to(compute)
-        y = _convolve(x.to(compute), weight.to(compute), wide_bias, g, chosen).to(x.dtype)
+    try:
+        device_type = input.device.type
+        if device_type != "meta" and torch.is_autocast_enabled(device_type):
+            input, weight, bias = _lowered(input, weight, bias)
+        plan = plan_of(input, weight, bias, stride, padding, dilation, groups, backend, algo)
+    except AttributeError:  # asking at every call whether they are tensors takes 0.2 us
+        check_types(input, weight, bias)
+        raise
+    if plan.direct and not torch.is_grad_enabled():
+        return _forward(input, weight, bias, plan)
+    if plan.direct:
+        return _convolve(input, weight, bias, plan)
+    x = (input if input.dim() == 4 else input.unsqueeze(0)).to(plan.compute)
+    wide_bias = None if bias is None else bias.to(plan.compute)
+    y = _convolve(x, weight.to(plan.compute), wide_bias, plan).to(input.dtype)
     return y if input.dim() == 4 else y.squeeze(0)
 
 
-def _with_algorithm(backend: Backend, algo: str | None) -> Backend:
-    """The backend with its algorithm and precision laid down: gradients use what forward used."""
-    using = getattr(backend, "using", None)
-    if using is not None:
-        return using(algo)
-    if algo is not None:
-        raise UnsupportedError(
-            f"conv2d: algo={algo!r} is for the native backend; leave it out, or backend='native'"
-        )
-    return backend
-
-
-def _check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    _check_type("input", input)
-    _check_type("weight", weight)
-    if bias is not None:
-        _check_type("bias", bias)
-    if input.dim() not in (3, 4):
-        raise ArgumentError(
-            "conv2d: input expects 4 dimensions (N, C_in, H, W) or 3 unbatched, "
-            f"got shape {tuple(input.shape)}"
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ArgumentError(
-            f"conv2d: bias expects shape ({weight.shape[0] if weight.dim() else 0},), "
-            f"one number per output channel of weight, got shape {tuple(bias.shape)}"
-        )
-
-
-def _check_type(name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise DtypeError(f"conv2d: {name} expects a torch.Tensor, got {type(value).__name__}")
-
-
-def _check_alike(name: str, value: Tensor, input: Tensor) -> None:
-    if value.dtype != input.dtype:
-        raise DtypeError(f"conv2d: {name} expects input's dtype {input.dtype}, got {value.dtype}")
-    if value.device != input.device:
-        raise ArgumentError(
-            f"conv2d: {name} expects input's device '{input.device}', got '{value.device}'"
-        )
-
-
-def _autocast(
+def _lowered(
     input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Inside torch.autocast, convolutions take the lower precision, doubles excepted."""
-    device_type = input.device.type
-    if device_type == "meta" or not torch.is_autocast_enabled(device_type):
-        return input, weight, bias
-    lower = torch.get_autocast_dtype(device_type)
+    lower = torch.get_autocast_dtype(input.device.type)
 
     def cast(tensor: Tensor) -> Tensor:
         floating = tensor.is_floating_point() and tensor.dtype != torch.float64
@@ -130,22 +84,38 @@ def _autocast(
     return cast(input), cast(weight), None if bias is None else cast(bias)
 
 
-def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry, backend: Backend
-) -> Tensor:
-    wanted = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    if torch.is_grad_enabled() and wanted:
-        return _Forward.apply(x, weight, bias, g, backend)
-    return _forward(x, weight, bias, g, backend)
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
+    if torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        return _Forward.apply(x, weight, bias, plan)
+    return _forward(x, weight, bias, plan)
 
 
-def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry, backend: Backend
-) -> Tensor:
-    if g.n == 0 or g.c_in == 0:  # nothing to add up: backends need not know of it
-        y = x.new_zeros(g.output_shape)
+# The three operations, without derivatives.
+
+
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
+    if plan.empty:
+        y = x.new_zeros(plan.g.output_shape)
         return y if bias is None else y + bias[:, None, None]
-    return _call(backend.forward, x, weight, bias, g)
+    return _call(plan.backend.forward, x, weight, bias, plan.g)
+
+
+def _grad_input(dy: Tensor, weight: Tensor, plan: Plan) -> Tensor:
+    if plan.empty:
+        return dy.new_zeros(plan.g.input_shape)
+    return _call(plan.backend.grad_input, dy, weight, plan.g)
+
+
+def _grad_weight(dy: Tensor, x: Tensor, plan: Plan) -> Tensor:
+    if plan.empty:
+        return dy.new_zeros(plan.g.weight_shape)
+    return _call(plan.backend.grad_weight, dy, x, plan.g)
+
+
+def _grad_bias(dy: Tensor, plan: Plan) -> Tensor:
+    return _call(plan.backend.grad_bias, dy, plan.g)
 
 
 def _call(operation: Callable[..., Tensor], *arguments: Any) -> Tensor:
@@ -159,76 +129,73 @@ def _call(operation: Callable[..., Tensor], *arguments: Any) -> Tensor:
         raise
 
 
+# The same with derivatives.  A gradient is differentiable only where its own derivative is wanted
+# (create_graph=True, which leaves gradients enabled in backward).
+
+
 class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        g: ConvGeometry,
-        backend: Backend,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.g, ctx.backend = g, backend
-        return _forward(x, weight, bias, g, backend)
+        ctx.plan = plan
+        return _forward(x, weight, bias, plan)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Gradients:  # type: ignore[override]
         x, weight = ctx.saved_tensors
-        to_x, to_weight, to_bias = ctx.needs_input_grad[:3]
-        dx = _GradInput.apply(dy, weight, ctx.g, ctx.backend) if to_x else None
-        dw = _GradWeight.apply(dy, x, ctx.g, ctx.backend) if to_weight else None
-        db = _GradBias.apply(dy, ctx.g, ctx.backend) if to_bias else None
-        return dx, dw, db, None, None
+        plan = ctx.plan
+        to_x, to_weight, to_bias, _ = ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            grad_input, grad_weight = _GradInput.apply, _GradWeight.apply
+            grad_bias = _GradBias.apply
+        else:
+            grad_input, grad_weight, grad_bias = _grad_input, _grad_weight, _grad_bias
+        dx = grad_input(dy, weight, plan) if to_x else None
+        dw = grad_weight(dy, x, plan) if to_weight else None
+        db = grad_bias(dy, plan) if to_bias else None
+        return dx, dw, db, None
 
 
 class _GradInput(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, dy: Tensor, weight: Tensor, g: ConvGeometry, backend: Backend
-    ) -> Tensor:
+    def forward(ctx: Any, dy: Tensor, weight: Tensor, plan: Plan) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(dy, weight)
-        ctx.g, ctx.backend = g, backend
-        if g.n == 0 or g.c_in == 0:
-            return dy.new_zeros(g.input_shape)
-        return _call(backend.grad_input, dy, weight, g)
+        ctx.plan = plan
+        return _grad_input(dy, weight, plan)
 
     @staticmethod
     def backward(ctx: Any, ddx: Tensor) -> Gradients:  # type: ignore[override]
         dy, weight = ctx.saved_tensors
-        to_dy, to_weight = ctx.needs_input_grad[:2]
-        ddy = _Forward.apply(ddx, weight, None, ctx.g, ctx.backend) if to_dy else None
-        dw = _GradWeight.apply(dy, ddx, ctx.g, ctx.backend) if to_weight else None
-        return ddy, dw, None, None
+        to_dy, to_weight, _ = ctx.needs_input_grad
+        ddy = _Forward.apply(ddx, weight, None, ctx.plan) if to_dy else None
+        dw = _GradWeight.apply(dy, ddx, ctx.plan) if to_weight else None
+        return ddy, dw, None
 
 
 class _GradWeight(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, dy: Tensor, x: Tensor, g: ConvGeometry, backend: Backend
-    ) -> Tensor:
+    def forward(ctx: Any, dy: Tensor, x: Tensor, plan: Plan) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(dy, x)
-        ctx.g, ctx.backend = g, backend
-        if g.n == 0 or g.c_in == 0:
-            return dy.new_zeros(g.weight_shape)
-        return _call(backend.grad_weight, dy, x, g)
+        ctx.plan = plan
+        return _grad_weight(dy, x, plan)
 
     @staticmethod
     def backward(ctx: Any, ddw: Tensor) -> Gradients:  # type: ignore[override]
         dy, x = ctx.saved_tensors
-        to_dy, to_x = ctx.needs_input_grad[:2]
-        ddy = _Forward.apply(x, ddw, None, ctx.g, ctx.backend) if to_dy else None
-        dx = _GradInput.apply(dy, ddw, ctx.g, ctx.backend) if to_x else None
-        return ddy, dx, None, None
+        to_dy, to_x, _ = ctx.needs_input_grad
+        ddy = _Forward.apply(x, ddw, None, ctx.plan) if to_dy else None
+        dx = _GradInput.apply(dy, ddw, ctx.plan) if to_x else None
+        return ddy, dx, None
 
 
 class _GradBias(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, dy: Tensor, g: ConvGeometry, backend: Backend) -> Tensor:  # type: ignore[override]
-        ctx.g = g
-        return _call(backend.grad_bias, dy, g)
+    def forward(ctx: Any, dy: Tensor, plan: Plan) -> Tensor:  # type: ignore[override]
+        ctx.plan = plan
+        return _grad_bias(dy, plan)
 
     @staticmethod
     def backward(ctx: Any, ddb: Tensor) -> Gradients:  # type: ignore[override]
-        return ddb[:, None, None].expand(ctx.g.output_shape), None, None
+        return ddb[:, None, None].expand(ctx.plan.g.output_shape), None

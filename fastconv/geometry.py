@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -46,6 +46,14 @@ class ConvGeometry:
     groups: int
     out_h: int
     out_w: int
+    # All fields above as one tuple of integers, in the order of `csrc/geometry.h`.
+    flat: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sizes = (self.n, self.c_in, self.h, self.w, self.c_out, self.kh, self.kw)
+        steps = (*self.stride, *self.padding, *self.dilation)
+        flat = (*sizes, *steps, self.groups, self.out_h, self.out_w)
+        object.__setattr__(self, "flat", flat)  # made once: every call of an operator takes it
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -70,13 +78,6 @@ class ConvGeometry:
         top, bottom, left, right = self.padding
         return top == bottom and left == right
 
-    @property
-    def flat(self) -> list[int]:
-        """All fields as one list of integers, in the order of `csrc/geometry.h`."""
-        sizes = [self.n, self.c_in, self.h, self.w, self.c_out, self.kh, self.kw]
-        steps = [*self.stride, *self.padding, *self.dilation]
-        return [*sizes, *steps, self.groups, self.out_h, self.out_w]
-
     @classmethod
     def from_flat(cls, flat: Sequence[int]) -> ConvGeometry:
         """The inverse of `flat`."""
@@ -99,7 +100,7 @@ def as_pair(value: IntOrPair, name: str, least: int) -> tuple[int, int]:
     """`value` as (vertical, horizontal), each an integer >= `least`."""
     if type(value) is int:  # the common cases first: this runs at every call
         first = last = value
-    elif type(value) is tuple and [*map(type, value)] == [int, int]:
+    elif type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
         first, last = value
     else:
         items = value if isinstance(value, (list, tuple)) else (value,)
@@ -113,7 +114,8 @@ def as_pair(value: IntOrPair, name: str, least: int) -> tuple[int, int]:
     return (first, last)
 
 
-def _as_count(groups: int) -> int:
+def as_count(groups: int) -> int:
+    """The number of groups, checked."""
     number = _as_int(groups, "groups", groups, "an int")
     if number < 1:
         raise ArgumentError(f"conv2d: groups expects a positive integer, got {groups!r}")
@@ -142,7 +144,7 @@ def geometry_of(
     """Check the arguments of a batched conv2d and work out its geometry."""
     strides = as_pair(stride, "stride", 1)
     dilations = as_pair(dilation, "dilation", 1)
-    group_count = _as_count(groups)
+    group_count = as_count(groups)
     pads = padding if isinstance(padding, str) else as_pair(padding, "padding", 0)
     # A network asks for the same few geometries at every step.  torch.compile asks once.
     if torch.compiler.is_compiling():

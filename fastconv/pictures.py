@@ -22,6 +22,8 @@ def load_picture(path: str | os.PathLike[str], longest: int | None = None) -> Te
         raise ArgumentError(f"load_picture: longest expects 1 pixel or more, got {longest}")
     if os.path.isdir(path):
         raise ArgumentError(f"{path}: expected a picture, got a folder")
+    if not os.path.exists(path):
+        raise ArgumentError(f"{path} does not exist; expected a picture's file")
     try:
         with Image.open(path) as file:
             image = _in_colour(ImageOps.exif_transpose(file))
@@ -31,7 +33,7 @@ def load_picture(path: str | os.PathLike[str], longest: int | None = None) -> Te
         raise ArgumentError(f"{path}: {error}") from None
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # not there, not allowed: the system says it better
+            raise  # not allowed and the like: the system says it better
         raise ArgumentError(f"{path}: the picture is damaged: {error}") from None
     if longest is not None and max(image.size) > longest:
         image.thumbnail((longest, longest), Image.Resampling.LANCZOS)

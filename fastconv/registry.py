@@ -8,15 +8,14 @@ never replaced by another: if it cannot run, the error says why and how to get i
 from __future__ import annotations
 
 import importlib
-import os
 from dataclasses import dataclass
 from functools import cache
-from types import TracebackType
 from typing import Any
 
 import torch
 
 from .backends.base import FLOATS, HALVES, Backend
+from .choices import Choice, Choosing
 from .errors import BackendUnavailableError, DtypeError, UnknownBackendError, did_you_mean
 
 AUTO = "auto"
@@ -114,16 +113,21 @@ def known(name: str) -> str:
     return name
 
 
-_in_force: str | None = None  # set by use_backend
-_from_environment = os.environ.get(ENVIRONMENT_VARIABLE) or AUTO  # read once: 0.6 us a time
+def _at_hand(name: str) -> str:
+    if known(name) != AUTO:
+        load(name)  # a missing backend is told here, not at the first convolution
+    return name
+
+
+CHOICE = Choice(ENVIRONMENT_VARIABLE, AUTO, _at_hand)
 
 
 def current_backend() -> str:
     """The name in force where a call names none: use_backend's, FASTCONV_BACKEND's, or 'auto'."""
-    return _in_force or _from_environment
+    return CHOICE.name
 
 
-class use_backend:
+class use_backend(Choosing):
     """Choose the backend for all calls that name none.
 
     As a statement, `use_backend("numba")` holds until the next one; in a `with` block it ends
@@ -131,23 +135,7 @@ class use_backend:
     `use_backend(None)` returns to FASTCONV_BACKEND, or `auto`.
     """
 
-    def __init__(self, name: str | None) -> None:
-        global _in_force
-        if name is not None and known(name) != AUTO:
-            load(name)  # a missing backend is told here, not at the first convolution
-        self._before, _in_force = _in_force, name
-
-    def __enter__(self) -> use_backend:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        global _in_force
-        _in_force = self._before
+    choice = CHOICE
 
 
 def place_of(tensor: torch.Tensor) -> str:

@@ -17,4 +17,4 @@ def _known_seed() -> None:
 @pytest.fixture(autouse=True)
 def _no_backend_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(registry.ENVIRONMENT_VARIABLE, raising=False)
-    monkeypatch.setattr(registry, "_in_force", None)
+    monkeypatch.setattr(registry.CHOICE, "chosen", None)

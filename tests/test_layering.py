@@ -41,6 +41,7 @@ FASTCONV_ROWS = (
         "fastconv.lessons",
     ),
     ("fastconv.functional",),
+    ("fastconv.plans",),
     ("fastconv.registry",),
     ("fastconv.backends",),  # found by name from the registry; base.py is imported
     (
@@ -51,7 +52,7 @@ FASTCONV_ROWS = (
         "fastconv.pictures",
     ),
     ("fastconv.algorithms", "fastconv.precision"),
-    ("fastconv.geometry",),
+    ("fastconv.geometry", "fastconv.choices"),
     ("fastconv.errors",),
 )
 FOLDERS = ("fastconv.backends", "fastconv.lessons", "fastconv.mechanics")  # one row for all in it

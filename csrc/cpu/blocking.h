@@ -29,13 +29,11 @@ inline bool is_live(const AxisTap& tap, int64_t step, int64_t count, int64_t siz
   return first < count && first * step + tap.offset < size;
 }
 
-inline std::vector<AxisTap> live_taps(const std::vector<AxisTap>& taps, int64_t step, int64_t count,
+inline std::vector<AxisTap> live_taps(std::vector<AxisTap> taps, int64_t step, int64_t count,
                                       int64_t size) {
-  std::vector<AxisTap> live;
-  for (const AxisTap& tap : taps)
-    if (is_live(tap, step, count, size))
-      live.push_back(tap);
-  return live;
+  const auto dead = [&](const AxisTap& tap) { return !is_live(tap, step, count, size); };
+  taps.erase(std::remove_if(taps.begin(), taps.end(), dead), taps.end());
+  return taps;
 }
 
 // Destinations [begin, end) of one axis that the same taps [first, last) reach inside the source.

@@ -11,11 +11,13 @@ bool always(const Problem&) { return true; }
 const Implementation forward_table[] = {
     {"winograd_f4", winograd_f4_forward_accepts, winograd_f4_forward},
     {"winograd_f6", winograd_f6_forward_accepts, winograd_f6_forward},
+    {"small_product", is_small_product, forward_small_product},
     {"general", always, forward_general},
 };
 const Implementation grad_input_table[] = {
     {"winograd_f4", winograd_f4_grad_input_accepts, winograd_f4_grad_input},
     {"winograd_f6", winograd_f6_grad_input_accepts, winograd_f6_grad_input},
+    {"small_product", is_small_product, grad_input_small_product},
     {"general", always, grad_input_general},
 };
 const Implementation grad_weight_table[] = {

@@ -14,6 +14,7 @@ inline Strides picture_strides(const Problem& problem, int64_t channels, int64_t
 // Tap u of a forward axis reads source coordinate i * stride + u * dilation - padding.
 inline std::vector<AxisTap> forward_taps(int64_t kernel, int64_t dilation, int64_t padding) {
   std::vector<AxisTap> taps;
+  taps.reserve(static_cast<size_t>(kernel));
   for (int64_t u = 0; u < kernel; ++u) taps.push_back({u * dilation - padding, u});
   return taps;
 }

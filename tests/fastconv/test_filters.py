@@ -232,7 +232,7 @@ MISTAKES = (
     (["{photo}", "-k", "box:4"], "odd number"),
     (["{photo}", "--backend", "nubma"], "did you mean 'numba'?"),
     (["{photo}", "-o", "sheet.txt"], "expects one of .png"),
-    (["{photo}.nowhere"], "No such file"),
+    (["{photo}.nowhere"], "does not exist; expected a picture"),
     (["{text}"], "expected a picture that Pillow can read"),
     (["{cut}"], "the picture is damaged"),
     (["{folder}"], "got a folder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from fastconv.registry import load
 
 @pytest.fixture(autouse=True)
 def _none_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_from_environment", "fp32")
-    monkeypatch.setattr(precision, "_in_force", None)
+    monkeypatch.setattr(precision.CHOICE, "from_environment", "fp32")
+    monkeypatch.setattr(precision.CHOICE, "chosen", None)
 
 
 def test_fp32_is_in_force_until_something_else_is_said() -> None:
@@ -54,7 +55,7 @@ def said_with(value: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """What is in force where the variable had this value when fastconv was imported."""
     monkeypatch.setenv(precision.ENVIRONMENT_VARIABLE, value)
     read = runpy.run_path(precision.__file__, run_name="fastconv.precision")
-    monkeypatch.setattr(precision, "_from_environment", read["_from_environment"])
+    monkeypatch.setattr(precision.CHOICE, "from_environment", read["CHOICE"].from_environment)
     return current_precision()
 
 
@@ -68,15 +69,15 @@ def test_gradients_use_the_precision_of_their_forward_call(monkeypatch: pytest.M
     native = load("native")
     used = []
 
-    class Recording:
-        def __getattr__(self, name: str):
-            def call(*arguments: object) -> torch.Tensor:
-                used.append((name, arguments[-1]))
-                return getattr(torch.ops.fastconv, name)(*arguments)
+    def recorded(name: str) -> Callable[..., torch.Tensor]:
+        def call(*arguments: object) -> torch.Tensor:
+            used.append((name, arguments[-1]))
+            return getattr(torch.ops.fastconv, name)(*arguments)
 
-            return call
+        return call
 
-    monkeypatch.setattr(native, "_ops", Recording())
+    for name in ("forward", "grad_input", "grad_weight"):
+        monkeypatch.setattr(native, f"_{name}", recorded(name))
     x, w = torch.randn(1, 2, 5, 5, requires_grad=True), torch.randn(2, 2, 2, 2, requires_grad=True)
     with set_precision("tf32"):
         y = conv2d(x, w, backend="native", algo="direct")

@@ -12,7 +12,14 @@ import pytest
 import torch
 
 import fastconv
-from fastconv import BackendUnavailableError, UnknownBackendError, conv2d, registry, use_backend
+from fastconv import (
+    BackendUnavailableError,
+    UnknownBackendError,
+    conv2d,
+    plans,
+    registry,
+    use_backend,
+)
 from fastconv.backends.base import FLOATS, HALVES
 
 Change = Callable[..., None]
@@ -30,10 +37,16 @@ class Recorder(SimpleNamespace):
         return x.new_zeros(1, 1, 1, 1)
 
 
+def forget() -> None:
+    """What was found in the table before, in every place that keeps it."""
+    registry._cached_choice.cache_clear()
+    plans.forget()
+
+
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[Change]:
     """A function that makes backends missing, or replaces them by others, for one test."""
-    registry._cached_choice.cache_clear()
+    forget()
 
     def change(*missing: str, **replaced: Recorder) -> None:
         loaded = {k: v for k, v in registry._loaded.items() if k not in missing}
@@ -43,7 +56,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[Change]:
             monkeypatch.setitem(sys.modules, registry.TABLE[name].module, None)
 
     yield change
-    registry._cached_choice.cache_clear()
+    forget()
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -202,7 +215,7 @@ def test_auto_takes_the_first_that_is_there(without: Change) -> None:
     missing: list[str] = []
     for name in registry.TABLE:
         without(*missing, **{k: v for k, v in fakes.items() if k not in missing})
-        registry._cached_choice.cache_clear()
+        forget()
         conv2d(X, W)
         assert [k for k, v in fakes.items() if v.asked_in] == [*missing, name]
         missing.append(name)

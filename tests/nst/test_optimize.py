@@ -233,3 +233,18 @@ def test_auto_balance_waits_while_there_is_nothing_to_compare() -> None:
     balance = Balance()
     assert not any(balance.watch(content=0.0, style=2.0) for _ in range(50))
     assert balance.factor == 1.0
+
+
+def test_adamw_is_torchs_without_weight_decay() -> None:
+    """While nothing is clamped and the loss falls, step for step."""
+    it = optimizer("adamw")
+    x = torch.full((1, 3, 4, 5), 0.9, requires_grad=True)
+    theirs = torch.optim.AdamW([x], it.rate, betas=(0.9, 0.99), weight_decay=0.0)
+    it.step(bowl)  # looks at the start; each later one moves first
+    for _ in range(15):
+        it.step(bowl)
+        theirs.zero_grad()
+        bowl(x).total.backward()
+        theirs.step()
+        torch.testing.assert_close(it.x.detach(), x.detach(), rtol=1e-5, atol=1e-6)
+    assert 0 < float(x.detach().min()) < float(x.detach().max()) < 1

@@ -1,0 +1,157 @@
+"""What a call of conv2d comes down to, worked out once for its shapes, dtypes and arguments.
+
+Checking, choosing a backend and the shape arithmetic take 5 us in Python, longer than torch takes
+for the whole of a tiny convolution.  A network makes the same few calls at every step, so what was
+found for one is kept for the next.  What is kept depends on nothing but the key: not on a tensor's
+contents, layout or place in the graph.  A mistake is never kept, and is told at every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .algorithms import CHOICE as ALGORITHM
+from .backends.base import Backend
+from .errors import ArgumentError, DtypeError, UnsupportedError
+from .geometry import ConvGeometry, IntOrPair, as_count, as_pair, geometry_of
+from .precision import CHOICE as PRECISION
+from .registry import CHOICE as BACKEND
+from .registry import current_backend, place_of, resolve
+
+most_kept = 1024
+
+
+class Plan(NamedTuple):
+    """How a call is computed, whatever its tensors contain."""
+
+    g: ConvGeometry
+    backend: Backend  # with its algorithm and precision laid down
+    compute: torch.dtype
+    direct: bool  # whether the tensors can be given to the backend as they are
+    empty: bool  # whether there is nothing to add up: backends need not know of it
+
+
+_kept: dict[Hashable, Plan] = {}
+
+
+def forget() -> None:
+    """Work every plan out again: after the table of backends has changed."""
+    _kept.clear()
+
+
+def plan_of(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: IntOrPair,
+    padding: IntOrPair | str,
+    dilation: IntOrPair,
+    groups: int,
+    backend: str | None,
+    algo: str | None,
+) -> Plan:
+    """The plan of a call, once its arguments are checked."""
+    if torch.compiler.is_compiling():  # once per graph, and no lookups in it
+        return _made(input, weight, bias, stride, padding, dilation, groups, backend, algo)
+    # A key must not take True for 1; whole numbers are known without a call.
+    if not type(stride) is type(dilation) is type(groups) is int:
+        stride, dilation = as_pair(stride, "stride", 1), as_pair(dilation, "dilation", 1)
+        groups = as_count(groups)
+    if type(padding) is tuple and len(padding) == 2:
+        if not type(padding[0]) is type(padding[1]) is int:
+            padding = as_pair(padding, "padding", 0)
+    elif type(padding) is not int and type(padding) is not str:
+        padding = as_pair(padding, "padding", 0)  # type: ignore[arg-type]
+    key = (
+        input.shape,
+        input.dtype,
+        input.device,
+        weight.shape,
+        weight.dtype,
+        weight.device,
+        None if bias is None else (bias.shape, bias.dtype, bias.device),
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        algo,
+        BACKEND.chosen,
+        ALGORITHM.chosen,
+        PRECISION.chosen,
+    )
+    plan = _kept.get(key)
+    if plan is None:
+        plan = _made(input, weight, bias, stride, padding, dilation, groups, backend, algo)
+        if len(_kept) >= most_kept:
+            _kept.clear()
+        _kept[key] = plan
+    return plan
+
+
+def _made(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: IntOrPair,
+    padding: IntOrPair | str,
+    dilation: IntOrPair,
+    groups: int,
+    backend: str | None,
+    algo: str | None,
+) -> Plan:
+    check_types(input, weight, bias)
+    _check_sizes(input, weight, bias)
+    _check_alike("weight", weight, input)
+    if bias is not None:
+        _check_alike("bias", bias, input)
+    shape = input.shape if input.dim() == 4 else (1, *input.shape)
+    g = geometry_of(shape, weight.shape, stride, padding, dilation, groups)
+    chosen, compute = resolve(backend or current_backend(), place_of(input), input.dtype)
+    direct = compute == input.dtype and input.dim() == 4
+    return Plan(g, _with_algorithm(chosen, algo), compute, direct, g.n == 0 or g.c_in == 0)
+
+
+def _with_algorithm(backend: Backend, algo: str | None) -> Backend:
+    """The backend with its algorithm and precision laid down: gradients use what forward used."""
+    using = getattr(backend, "using", None)
+    if using is not None:
+        return using(algo)
+    if algo is not None:
+        raise UnsupportedError(
+            f"conv2d: algo={algo!r} is for the native backend; leave it out, or backend='native'"
+        )
+    return backend
+
+
+def check_types(input: object, weight: object, bias: object) -> None:
+    """Refuse what is not a tensor."""
+    for name, value in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(value, Tensor) and (name != "bias" or value is not None):
+            raise DtypeError(f"conv2d: {name} expects a torch.Tensor, got {type(value).__name__}")
+
+
+def _check_sizes(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if input.dim() not in (3, 4):
+        raise ArgumentError(
+            "conv2d: input expects 4 dimensions (N, C_in, H, W) or 3 unbatched, "
+            f"got shape {tuple(input.shape)}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ArgumentError(
+            f"conv2d: bias expects shape ({weight.shape[0] if weight.dim() else 0},), "
+            f"one number per output channel of weight, got shape {tuple(bias.shape)}"
+        )
+
+
+def _check_alike(name: str, value: Tensor, input: Tensor) -> None:
+    if value.dtype != input.dtype:
+        raise DtypeError(f"conv2d: {name} expects input's dtype {input.dtype}, got {value.dtype}")
+    if value.device != input.device:
+        raise ArgumentError(
+            f"conv2d: {name} expects input's device '{input.device}', got '{value.device}'"
+        )
