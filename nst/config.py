@@ -95,6 +95,9 @@ class LossOptions:
     """Weight of the content."""
     style_weight: Annotated[float, arg(aliases=["-sw"])] = 1.0
     """Weight of the style."""
+    color_weight: float = 1.0
+    """Weight, within the style, of the colours as such: their means and covariances, pixel by
+    pixel.  Features of a network alone leave them loose."""
     tv_weight: Annotated[float, arg(aliases=["-tw"])] = 0.005
     """Weight of the total variation: more is smoother."""
     range_weight: float = 1.0
@@ -171,6 +174,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "content_weight": 1.0,
         "style_weight": 1.3,  # theirs are 1000 / channels^2 for mean squares: 4 times our row
         "style_layer_weights": (64.0, 16.0, 4.0, 1.0, 1.0),
+        "color_weight": 0.0,
         "tv_weight": 0.0,
         "scales": 1,
         "iterations": (500,),
@@ -186,6 +190,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize": False,
         "content_weight": 1.0,
         "style_weight": 1e6,
+        "color_weight": 0.0,
         "tv_weight": 0.0,
         "scales": 1,
         "iterations": (300,),
@@ -280,6 +285,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "style_layer_weights": (0.0, math.inf),
     "content_weight": (0.0, math.inf),
     "style_weight": (0.0, math.inf),
+    "color_weight": (0.0, math.inf),
     "tv_weight": (0.0, math.inf),
     "range_weight": (0.0, math.inf),
     "iterations": (1, 1_000_000),

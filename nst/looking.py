@@ -132,7 +132,8 @@ def reconstruct(
     # Coarse to fine, or textures come out no larger than the noise's grain (style loss at
     # relu2_1, 128 px: 0.084 at one scale, 0.027 at four).  A little smoothing keeps what a layer
     # does not see from staying noise.
-    usual = {"optimizer": "lbfgs", "scales": 4, "iterations": (100,), "tv_weight": 2e-3}
+    usual: dict[str, Any] = {"optimizer": "lbfgs", "scales": 4, "iterations": (100,)}
+    usual |= {"tv_weight": 2e-3, "color_weight": 0.0}  # colours only as far as the layers see them
     result = stylize(source, source, observer=observer, **{**usual, **options, **fixed})
     first, last = result.losses[0][part], result.losses[-1][part]
     hw = (result.rgb.shape[2], result.rgb.shape[3])

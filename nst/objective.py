@@ -1,9 +1,10 @@
 """What is minimised at one scale: network, targets and weights made into one function of x.
 
-    total = content_weight b content + style_weight style + tv_weight tv + range_weight range
+    total = content_weight b content + style_weight (style + color_weight color)
+            + tv_weight tv + range_weight range
 
-content is the mean over the content layers, style the weighted sum over the style layers, and
-b is 1 unless `--balance auto` moves it.
+content is the mean over the content layers, style the weighted sum over the style layers, color
+the Wasserstein distance of the pixels' own colours, and b is 1 unless `--balance auto` moves it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from fastconv import moments_of
 
 from .config import StyleConfig
 from .losses import ContentLoss, StyleLoss, blend, out_of_range, total_variation
@@ -65,7 +68,7 @@ class Evaluation:
 
 
 class Balance:
-    """`--balance auto`: steer b until  content_weight content = style_weight style.
+    """`--balance auto`: steer b until content and style (colours included) weigh the same.
 
     Every EVERY evaluations b is multiplied by the root of the two sides' ratio.  More b makes
     the content's loss smaller and the style's larger, so this comes to rest; keeping the
@@ -113,6 +116,7 @@ class Objective:
         self.content_weight: float | Tensor = config.content_weight
         if self.balance:
             self.content_weight = content.new_tensor(config.content_weight)
+        self.color: StyleLoss | None = None
         with torch.no_grad():
             self._attach(content, styles)
             self.roughness = self._roughness(content, styles)
@@ -132,6 +136,9 @@ class Objective:
                 each = [moments[layer] for moments in several]
                 target = blend(config.style_loss, each, weights)
                 network.attach(layer, StyleLoss(config.style_loss, target, config.normalize))
+            if config.color_weight > 0:
+                colours = blend("wasserstein", [moments_of(style) for style in styles], weights)
+                self.color = StyleLoss("wasserstein", colours, config.normalize)
 
     def _roughness(self, content: Tensor, styles: Sequence[Tensor]) -> float:
         """The mean total variation of content and style, so that its weight holds at any size."""
@@ -159,11 +166,12 @@ class Objective:
         parts["content"] = content / max(1, len(self._used("content")))
         weighted = (self.layers.weights[n] * parts[f"style/{n}"] for n in self._used("style"))
         parts["style"] = sum(weighted, zero)
+        parts["color"] = self.color(moments_of(seen)) if self.color else zero
         parts["tv"] = total_variation(seen) / self.roughness if config.tv_weight else zero
         parts["range"] = out_of_range(x) if config.range_weight else zero
         total = (
             self.content_weight * parts["content"]
-            + config.style_weight * parts["style"]
+            + config.style_weight * (parts["style"] + config.color_weight * parts["color"])
             + config.tv_weight * parts["tv"]
             + config.range_weight * parts["range"]
         )
@@ -193,8 +201,9 @@ class Objective:
         """Let `--balance auto` see an evaluation; True if the weights have moved."""
         if self.balance is None:
             return False
-        content = self.config.content_weight * values["content"]
-        has_moved = self.balance.watch(content, self.config.style_weight * values["style"])
+        config = self.config
+        style = config.style_weight * (values["style"] + config.color_weight * values["color"])
+        has_moved = self.balance.watch(config.content_weight * values["content"], style)
         self._weigh()
         return has_moved
 

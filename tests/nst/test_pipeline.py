@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 import nst
-from fastconv import backends, use_backend
+from fastconv import backends, moments_of, use_backend
 from nst.checkpoint import load
 from nst.config import StyleConfig
 from nst.errors import CheckpointError, ConfigError, LayerError, OutputError, PictureError
-from nst.images import load_picture
+from nst.images import fit_style, load_picture
 from nst.optimize import OPTIMIZERS
 from nst.outputs import read_settings
 from nst.pipeline import plan
@@ -264,9 +264,21 @@ def test_auto_balance_brings_the_losses_to_the_proportion_of_the_weights(optimiz
 
     def off(result: nst.Result) -> float:
         last = result.losses[-1]
-        return abs(math.log(0.5 * last["content"] / last["style"]))
+        return abs(math.log(0.5 * last["content"] / (last["style"] + last["color"])))
 
     assert off(auto) < 0.5 * off(fixed)
+
+
+def test_colours_as_such_come_nearer_to_the_style_where_they_count() -> None:
+    target = moments_of(fit_style(load_picture(STYLE), (30, 40)).rgb)
+
+    def apart(color_weight: float) -> float:
+        found = moments_of(run(color_weight=color_weight, scales=1, iterations=30).rgb)
+        return sum(float((a - b).square().sum()) for a, b in zip(found, target, strict=True))
+
+    assert apart(3.0) < 0.5 * apart(0.0)
+    assert run(color_weight=0.0, iterations=1, scales=1).losses[0]["color"] == 0
+    assert run(style_weight=0.0, iterations=1, scales=1).losses[0]["color"] == 0
 
 
 def test_the_same_weights_hold_at_twice_the_size() -> None:
