@@ -180,7 +180,7 @@ def test_check_passes_over_backends_that_do_not_know_the_device(
 def test_info_says_the_precision_where_there_are(
     capsys: pytest.CaptureFixture[str], kernels: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_in_force", "tf32")
+    monkeypatch.setattr(precision.CHOICE, "chosen", "tf32")
     assert cli.main(["info"]) == 0
     out = capsys.readouterr().out
     assert "CUDA kernels:    there; float32 in tf32\n" in out

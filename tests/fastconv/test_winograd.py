@@ -88,7 +88,7 @@ def test_agrees_with_double_precision(
 def test_padding_may_differ_from_side_to_side() -> None:
     x, weight = torch.randn(1, 16, 9, 9), torch.randn(16, 16, 3, 3)
     g = geometry_of((1, 16, 12, 14), weight.shape)
-    flat = g.flat
+    flat = list(g.flat)
     flat[2:4], flat[9:13] = [9, 9], [1, 2, 0, 5]
     expected = F.conv2d(F.pad(x.double(), (0, 5, 1, 2)), weight.double())
     for algo in ("f4", "f6"):
