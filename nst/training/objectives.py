@@ -37,7 +37,7 @@ def exemplar(pictures: Pictures, options: TrainOptions) -> Task:
     n = len(pictures.images)
     if n < 2:
         raise ConfigError(f"objective exemplar expects 2 pictures or more, got {n}")
-    everyone, strength = torch.arange(n), STRONG.with_colour(options.colour)
+    everyone, strength = torch.arange(n), STRONG.with_colour(options.color)
 
     def drawn(batch: Tensor, size: int, seed: int) -> Tensor:
         return views(batch, size, strength, Dice(2**40 + seed, batch.device))

@@ -37,7 +37,7 @@ class TrainOptions:
     """Side of the crops in pixels."""
     first_size: int = 48
     """Side of the first crops; they grow to image-size by two thirds of the way."""
-    colour: float = 1.0
+    color: float = 1.0
     """How far views may change in colour, relative to the usual (exemplar only)."""
     held_out: float = 0.1
     """Part of each class kept for evaluation (labels only)."""
@@ -87,7 +87,7 @@ class TrainOptions:
             _expect(getattr(self, name) >= lowest, name, f"{lowest} or more", getattr(self, name))
         for name, low, high in (
             ("width", 1 / 64, 4.0), ("learning_rate", 1e-9, 10.0), ("clip", 1e-9, math.inf),
-            ("colour", 0.0, 1.5), ("held_out", 0.0, 0.9), ("cooldown", 0.0, 1.0),
+            ("color", 0.0, 1.5), ("held_out", 0.0, 0.9), ("cooldown", 0.0, 1.0),
             ("weight_decay", 0.0, 10.0),
             ("label_smoothing", 0.0, 0.9), ("checkpoint_minutes", 0.0, math.inf),
         ):  # fmt: skip

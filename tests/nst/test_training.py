@@ -453,4 +453,4 @@ def test_less_colour_changes_leave_views_nearer_to_their_pictures(folder: Path) 
 
     assert hue_error(0.0) < 1e-4
     assert hue_error(0.3) < hue_error(1.0)
-    assert exemplar(load(options(folder)), options(folder, colour=0.0)).strength.grey == 0
+    assert exemplar(load(options(folder)), options(folder, color=0.0)).strength.grey == 0
