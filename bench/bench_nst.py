@@ -27,9 +27,11 @@ from nst_contenders import (
 )
 from plain_transfer import PlainTransfer
 
+from nst.builtin import builtin_state
 from nst.optimize import Spent
 from nst.profile import Profile, clock_for, profile
 from nst.samples import SAMPLES
+from nst.weights import Weights
 
 HERE = Path(__file__).parent
 TABLE = "Style transfer"
@@ -116,6 +118,21 @@ def _seconds_of(found: Profile, name: str) -> float:
 def _cells(plain: Profile, left: float, fused: Profile, right: float) -> dict[str, str]:
     cells = (1e3 * left / plain.evaluations, 1e3 * right / fused.evaluations)
     return dict(zip((TORCH, NST), (f"{cell:.1f}" for cell in cells), strict=True))
+
+
+def bench_built_in_network(benchmark, fact) -> None:
+    """A step with the built-in network, which has half of VGG19's channels, beside VGG19's."""
+    content, style = picture("scene", SIZE), picture("swirls", SIZE)
+    full = nst_transfer(content, style)
+    half = nst_transfer(content, style, found=Weights("builtin", builtin_state(), "built in"))
+    for running in (full, half):
+        for _ in range(3):
+            running.step()
+    benchmark.pedantic(half.step, rounds=15)
+    of_full = statistics.median(_seconds(full.step) for _ in range(15))
+    of_half = benchmark.stats.stats.median
+    words = f"{of_half * 1e3:.0f} of {of_full * 1e3:.0f} ({of_half / of_full:.2f})"
+    fact(TABLE, f"built-in network: milliseconds of a step, of VGG19's, {SIZE} px", nst=words)
 
 
 def bench_time_to_quality(benchmark, fact) -> None:

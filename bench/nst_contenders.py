@@ -92,11 +92,11 @@ def nst_transfer(
     content: Tensor,
     style: Tensor,
     start: Tensor | None = None,
-    state: State | None = None,
+    found: Weights | None = None,
     backend: str = "native",
 ) -> NstTransfer:
     config = task(backend=backend)
-    found = Weights("vgg19", dict(state or weights()), "random")
+    found = found or Weights("vgg19", dict(weights()), "random")
     network = build_network(config, found, LAYERS)
     objective = Objective(network, config, LAYERS, content, [style])
     x = content if start is None else start

@@ -25,6 +25,7 @@ namespace {
 constexpr int64_t block_bytes = 24 << 10;  // of x's copy and three outputs: the first-level cache
 constexpr int64_t widest = 1024;           // columns of a block
 constexpr int64_t most_taps = 75;          // 3 channels of 5 x 5
+constexpr int64_t most_channels = 4;       // each is copied; 1x1 over 64 is a product of matrices
 
 template <class T>
 const DotKernelsOf<T>& dot() {
@@ -157,8 +158,8 @@ class GradWeightLines {
 
 bool accepts_grad_weight_lines(const Problem& problem) {
   const Geometry& g = problem.g;
-  return !problem.channels_last && g.groups == 1 && g.c_in * g.kh * g.kw <= most_taps &&
-         g.out_w >= 12;
+  return !problem.channels_last && g.groups == 1 && g.c_in <= most_channels &&
+         g.c_in * g.kh * g.kw <= most_taps && g.out_w >= 12;
 }
 
 void grad_weight_lines(const Problem& problem, const Operands& operands) {
