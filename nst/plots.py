@@ -28,7 +28,10 @@ Row = Mapping[str, Any]
 History = Sequence[Row]
 
 SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
-_LINES = {"total": "#222222", "content": "#1f77b4", "style": "#d62728", "tv": "#7f7f7f"}
+_LINES = {
+    "total": "#222222", "content": "#1f77b4", "style": "#d62728", "color": "#9467bd",
+    "tv": "#7f7f7f",
+}  # fmt: skip
 _MOST_MAPS = 64  # of a layer's feature maps: more would be too small to see
 _STYLE: Any = {
     "font.size": 9,
