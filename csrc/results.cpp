@@ -67,8 +67,15 @@ class Blocks {
         return memory;
       }
     }
-    void* const memory = ::operator new(static_cast<std::size_t>(bytes), alignment);
-    prefer_large_pages(memory, static_cast<std::size_t>(bytes));
+    const auto size = static_cast<std::size_t>(bytes);
+    void* memory = ::operator new(size, alignment, std::nothrow);
+    if (memory == nullptr) {  // what is kept for later may be what is missing now
+      kept(true);
+      memory = ::operator new(size, alignment, std::nothrow);
+    }
+    if (memory == nullptr)
+      throw std::bad_alloc();
+    prefer_large_pages(memory, size);
     return memory;
   }
 
