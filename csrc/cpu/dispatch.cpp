@@ -6,6 +6,12 @@
 
 #include "kernels.h"
 
+#ifdef FASTCONV_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace fastconv {
 
 // What every *_kernels.cpp offers, once per instruction set.
@@ -22,20 +28,44 @@ namespace fastconv {
   extern const WinogradGradWeight winograd_grad_weight_f4, winograd_grad_weight_f6; \
   extern const GramKernels gram_kernels;                  \
   }
-#define FASTCONV_TABLE(isa)                                            \
-  {#isa,                    &isa::gemm_kernels,    &isa::dot_kernels,   \
-   &isa::depthwise_kernels, &isa::picture_kernels, &isa::winograd_gemm, \
+#define FASTCONV_TABLE_WITH(name, isa, gemm)                           \
+  {name,                    &isa::gemm_kernels,    &isa::dot_kernels,   \
+   &isa::depthwise_kernels, &isa::picture_kernels, &gemm::winograd_gemm, \
    &isa::winograd_f4,                                                   \
    &isa::winograd_f6,     &isa::chain_kernels, &isa::few_kernels,       \
    &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6, &isa::gram_kernels}
+#define FASTCONV_TABLE(isa) FASTCONV_TABLE_WITH(#isa, isa, isa)
 
 #ifdef FASTCONV_X86
 FASTCONV_KERNELS(avx512)
 FASTCONV_KERNELS(avx2)
 #endif
 FASTCONV_KERNELS(plain)
+#ifdef FASTCONV_AMX
+namespace amx {
+extern const WinogradGemm winograd_gemm;
+}
+#endif
 
 namespace {
+
+#ifdef FASTCONV_X86
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+#ifdef FASTCONV_AMX
+// The processor has tiles of bfloat16, and the system saves their 8 KB for a process that asks.
+bool has_amx() {
+  unsigned a, b, c, d = 0;
+  constexpr unsigned bfloat16 = 1u << 22, tiles = 1u << 24;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & bfloat16) == 0 || (d & tiles) == 0) return false;
+  constexpr long ask = 0x1023, tile_data = 18;
+  return has_avx512() && syscall(SYS_arch_prctl, ask, tile_data) == 0;
+}
+#endif
 
 struct Row {
   Kernels kernels;
@@ -45,11 +75,10 @@ struct Row {
 // Best first.  To add an instruction set: a row here and one in CMakeLists.txt.
 const Row rows[] = {
 #ifdef FASTCONV_X86
-    {FASTCONV_TABLE(avx512),
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-     }},
+#ifdef FASTCONV_AMX
+    {FASTCONV_TABLE_WITH("amx", avx512, amx), has_amx},
+#endif
+    {FASTCONV_TABLE(avx512), has_avx512},
     {FASTCONV_TABLE(avx2),
      [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
 #endif

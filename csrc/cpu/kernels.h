@@ -168,12 +168,13 @@ struct WinogradOther {
   int64_t panel_floats;  // its own panels'
 };
 
-// The product of a chunk of tiles with up to 64 output channels.
+// The product of a chunk of tiles with some blocks of 64 output channels.
 struct WinogradProduct {
   const float* u;
   const float* v;
   float* m;
-  int64_t elements, depth, panels, tiles;
+  int64_t elements, depth, outputs, tiles;
+  int64_t u_cob, m_cob;                            // from one block of outputs to the next
   int64_t v_element, v_block, m_element, m_block;  // strides, in floats
   // Or, without `u`: its panels are turned one element at a time, into room for panels x depth x panel
   // floats.
@@ -181,11 +182,14 @@ struct WinogradProduct {
   int64_t first_output;
   float* turned;
   int64_t panel_floats;  // from panel to panel of what is multiplied
+  float* room;           // as `room` below asks for
 };
 
 struct WinogradGemm {
-  int panel;  // output channels in a panel of U
-  int rows;   // tiles that the micro-kernel takes at most
+  int panel;                        // output channels in a panel of U
+  int64_t cobs;                     // blocks of outputs that are multiplied together
+  int64_t own_tiles, shared_tiles;  // of a chunk, in the two schedules of winograd.cpp
+  int64_t (*room)(int64_t depth, int64_t tiles);  // floats
   void (*multiply)(const WinogradProduct&);
   // Panels of element e, `to`[panel][k][panel], from what the other direction has.
   void (*turn)(const WinogradOther&, int64_t e, int64_t first_output, int64_t panels, float* to,

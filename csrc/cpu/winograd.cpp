@@ -46,18 +46,12 @@ struct Plan {
   int64_t depth_blocks = 0, out_blocks = 0, cobs = 0;
   bool shared = false;
   int64_t chunk = 0;  // tiles
+  int64_t group = 1;  // blocks of 64 outputs that are multiplied together
   TileStrides v{}, m{};
-  int64_t v_floats = 0, m_floats = 0;
+  int64_t v_floats = 0, m_floats = 0, room_floats = 0;
   bool streamed = false;
   int64_t turned_floats = 0, u_floats = 0;  // of one thread's panels, or of the whole U
 };
-
-// Measured on the development machine, one thread, GFLOP/s of the direct convolution:
-//
-//   own      14, 28, 42, 56, 84 tiles      64->64 at 512 px: 42 is best by 2-5 %, 14 loses 15 %
-//   shared   56, 112, 168, 256, 512 tiles  256 and 512 channels: within 5 % up to 168; then less
-//   either   128->128 to 512->512: within 5 %; own is better below, shared above 256 channels
-constexpr int64_t own_tiles = 42, shared_tiles = 112;
 
 // Of a job whose weights are the other direction's.  Above this number of chunks they are turned in
 // whole beforehand, below panel by panel for each chunk (one thread, 512 px, against weights of its
@@ -71,12 +65,16 @@ Plan plan_for(const WinogradJob& job) {
   p.out_blocks = ceil_div(job.to.channels, block_width);
   p.cobs = ceil_div(job.to.channels, cob_width);
   p.shared = job.from.channels > 128 || p.tiles.count < 1024;
-  const int64_t chunks = std::max<int64_t>(1, (p.tiles.count + shared_tiles / 2) / shared_tiles);
-  p.chunk = p.shared ? ceil_div(p.tiles.count, chunks) : std::min(own_tiles, p.tiles.count);
+  const WinogradGemm& gemm = *kernels().winograd;
+  const int64_t chunks =
+      std::max<int64_t>(1, (p.tiles.count + gemm.shared_tiles / 2) / gemm.shared_tiles);
+  p.chunk = p.shared ? ceil_div(p.tiles.count, chunks) : std::min(gemm.own_tiles, p.tiles.count);
+  p.group = std::min(gemm.cobs, p.shared ? ceil_div(p.cobs, thread_count()) : p.cobs);
   p.v = strides_for(p.depth_blocks, p.chunk);
   p.m = strides_for(cob_width / block_width, p.chunk);
   p.v_floats = p.tiles.elements() * p.v.element;
   p.m_floats = p.tiles.elements() * p.m.element;
+  p.room_floats = gemm.room(job.from.channels, p.chunk);
   p.streamed = job.n * job.to.image * int64_t{sizeof(float)} >= stream_bytes;
   if (job.turned && p.shared && ceil_div(p.tiles.count, p.chunk) <= most_turns)
     p.turned_floats = cob_floats(1, job.from.channels);
@@ -96,16 +94,17 @@ WinogradOther other_of(const WinogradJob& job, const Plan& p) {
           panel_floats(job.to.channels)};
 }
 
-void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob, const float* v,
-              float* m, float* turned) {
-  const int64_t panel = kernels().winograd->panel;
-  const int64_t outputs = std::min(cob_width, job.to.channels - cob * cob_width);
-  const int64_t depth = job.from.channels;
-  const float* u = job.u + cob * cob_floats(p.tiles.elements(), depth);
+// `cobs` blocks of outputs from `cob` on; of this thread, `m` and what follows it.
+void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob, int64_t cobs,
+              const float* v, float* m) {
+  const int64_t depth = job.from.channels, u_cob = cob_floats(p.tiles.elements(), depth);
+  const int64_t outputs = std::min(cobs * cob_width, job.to.channels - cob * cob_width);
   const WinogradOther other = other_of(job, p);
-  kernels().winograd->multiply({u, v, m, p.tiles.elements(), depth, ceil_div(outputs, panel), tiles,
-                                p.v.element, p.v.block, p.m.element, p.m.block,
-                                turned ? &other : nullptr, cob * cob_width, turned, panel_floats(depth)});
+  float* const turned = m + p.group * p.m_floats;
+  kernels().winograd->multiply({job.u + cob * u_cob, v, m, p.tiles.elements(), depth, outputs, tiles,
+                                u_cob, p.m_floats, p.v.element, p.v.block, p.m.element, p.m.block,
+                                p.turned_floats ? &other : nullptr, cob * cob_width, turned,
+                                panel_floats(depth), turned + p.turned_floats});
 }
 
 void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int64_t last,
@@ -141,35 +140,42 @@ void turn_weights(const WinogradJob& job, const Plan& p, float* u) {
   });
 }
 
+// What each thread has beside V.
+int64_t share_floats(const Plan& p) {
+  return strips + p.group * p.m_floats + p.turned_floats + p.room_floats;
+}
+
+void run_group(const WinogradJob& job, const Plan& p, int64_t first, int64_t last, int64_t cob,
+               const float* v, float* own) {
+  float* const m = own + strips;
+  const int64_t cobs = std::min(p.group, p.cobs - cob);
+  multiply(job, p, last - first, cob, cobs, v, m);
+  for (int64_t c = 0; c < cobs; ++c)
+    transform_output(job, p, first, last, cob + c, m + c * p.m_floats, own);
+}
+
 void run_own(const WinogradJob& job, const Plan& p, float* work) {
-  const int64_t share = p.v_floats + p.m_floats + strips;
+  const int64_t share = p.v_floats + share_floats(p);
   parallel_for(ceil_div(p.tiles.count, p.chunk), [&](int64_t index, int64_t thread) {
     float* v = work + thread * share;
-    float* m = v + p.v_floats;
-    float* strip = m + p.m_floats;
+    float* own = v + p.v_floats;
     const int64_t first = index * p.chunk, last = std::min(first + p.chunk, p.tiles.count);
     for (int64_t block = 0; block < p.depth_blocks; ++block)
-      read_block(job, p, first, last, block, v, strip);
-    for (int64_t cob = 0; cob < p.cobs; ++cob) {
-      multiply(job, p, last - first, cob, v, m, nullptr);
-      transform_output(job, p, first, last, cob, m, strip);
-    }
+      read_block(job, p, first, last, block, v, own);
+    for (int64_t cob = 0; cob < p.cobs; cob += p.group) run_group(job, p, first, last, cob, v, own);
   });
 }
 
 void run_shared(const WinogradJob& job, const Plan& p, float* work) {
   float* v = work;
-  const int64_t share = p.m_floats + strips + p.turned_floats;
-  const auto own = [&](int64_t thread) { return work + p.v_floats + thread * share; };
+  const auto own = [&](int64_t thread) { return work + p.v_floats + thread * share_floats(p); };
   for (int64_t first = 0; first < p.tiles.count; first += p.chunk) {
     const int64_t last = std::min(first + p.chunk, p.tiles.count);
     parallel_for(p.depth_blocks, [&](int64_t block, int64_t thread) {
       read_block(job, p, first, last, block, v, own(thread));
     });
-    parallel_for(p.cobs, [&](int64_t cob, int64_t thread) {
-      float* m = own(thread) + strips;
-      multiply(job, p, last - first, cob, v, m, p.turned_floats ? m + p.m_floats : nullptr);
-      transform_output(job, p, first, last, cob, m, own(thread));
+    parallel_for(ceil_div(p.cobs, p.group), [&](int64_t index, int64_t thread) {
+      run_group(job, p, first, last, index * p.group, v, own(thread));
     });
   }
 }
@@ -222,7 +228,7 @@ int64_t winograd_workspace(const WinogradJob& job) {
   if (job.tile == 1) return 0;
   const Plan p = plan_for(job);
   const int64_t threads = thread_count();
-  const int64_t own = p.m_floats + strips + p.turned_floats + (p.shared ? 0 : p.v_floats);
+  const int64_t own = share_floats(p) + (p.shared ? 0 : p.v_floats);
   return threads * own + (p.shared ? p.v_floats : 0) + p.u_floats;
 }
 

@@ -84,17 +84,17 @@ constexpr Ukrs<true> fetching = make_ukrs<true>(CountTo<max_rows>::type{});
 
 // The rows are split evenly, so that no group is left with one or two.
 void multiply(const WinogradProduct& p) {
-  const int64_t groups = ceil_div(p.tiles, max_rows);
+  const int64_t groups = ceil_div(p.tiles, max_rows), panels = ceil_div(p.outputs, panel);
   for (int64_t e = 0; e < p.elements; ++e) {
-    const float* u = p.other ? p.turned : p.u + e * p.panels * p.panel_floats;
-    if (p.other) turn_panels(*p.other, e, p.first_output, p.panels, p.turned, p.panel_floats);
+    const float* u = p.other ? p.turned : p.u + e * panels * p.panel_floats;
+    if (p.other) turn_panels(*p.other, e, p.first_output, panels, p.turned, p.panel_floats);
     const float* v = p.v + e * p.v_element;
     float* m = p.m + e * p.m_element;
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t first = group * p.tiles / groups;
       const int64_t rows = (group + 1) * p.tiles / groups - first;
       const Ukr ukr = group == 0 ? fetching.of_rows[rows] : resident.of_rows[rows];
-      for (int64_t j = 0; j < p.panels; ++j) {
+      for (int64_t j = 0; j < panels; ++j) {
         const int64_t low = j * panel, high = low + L;
         float* to = m + first * block_width;
         ukr(p, u + j * p.panel_floats, v + first * block_width,
@@ -106,9 +106,18 @@ void multiply(const WinogradProduct& p) {
   }
 }
 
+int64_t room(int64_t, int64_t) { return 0; }
+
 }  // namespace
 
+// Measured on the development machine, one thread, GFLOP/s of the direct convolution:
+//
+//   own      14, 28, 42, 56, 84 tiles      64->64 at 512 px: 42 is best by 2-5 %, 14 loses 15 %
+//   shared   56, 112, 168, 256, 512 tiles  256 and 512 channels: within 5 % up to 168; then less
+//   either   128->128 to 512->512: within 5 %; own is better below, shared above 256 channels
+constexpr int64_t own_tiles = 42, shared_tiles = 112;
+
 extern const WinogradGemm winograd_gemm;
-const WinogradGemm winograd_gemm = {panel, max_rows, multiply, turn_panels};
+const WinogradGemm winograd_gemm = {panel, 1, own_tiles, shared_tiles, room, multiply, turn_panels};
 
 }  // namespace fastconv::FASTCONV_ISA

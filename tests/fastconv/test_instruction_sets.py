@@ -76,8 +76,8 @@ def test_no_wide_instruction_stands_outside_its_set() -> None:
     for line in listing.splitlines():
         if line.endswith(">:"):
             function = line.split("<", 1)[1][:-2]
-        elif "%ymm" in line or "%zmm" in line:
-            own = any(f"::{isa}::" in function for isa in ("avx2", "avx512"))
+        elif any(register in line for register in ("%ymm", "%zmm", "%tmm")):
+            own = any(f"::{isa}::" in function for isa in ("avx2", "avx512", "amx"))
             (kernels if own else strays).add(function)
     assert not strays
     assert kernels, "the listing names no kernel: was the library stripped?"
