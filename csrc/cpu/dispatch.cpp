@@ -25,15 +25,20 @@ namespace fastconv {
   extern const WinogradTransforms winograd_f4, winograd_f6; \
   extern const ChainKernels chain_kernels;                \
   extern const FewKernels few_kernels;                    \
+  extern const OuterProducts outer_products;              \
   extern const WinogradGradWeight winograd_grad_weight_f4, winograd_grad_weight_f6; \
   extern const GramKernels gram_kernels;                  \
   }
-#define FASTCONV_TABLE_WITH(name, isa, gemm)                           \
-  {name,                    &isa::gemm_kernels,    &isa::dot_kernels,   \
-   &isa::depthwise_kernels, &isa::picture_kernels, &gemm::winograd_gemm, \
-   &isa::winograd_f4,                                                   \
-   &isa::winograd_f6,     &isa::chain_kernels, &isa::few_kernels,       \
-   &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6, &isa::gram_kernels}
+// `products`: the set whose multiplications Winograd's algorithms use.
+#define FASTCONV_TABLE_WITH(name, isa, products)                           \
+  {name,                                                                   \
+   &isa::gemm_kernels,            &isa::dot_kernels,                       \
+   &isa::depthwise_kernels,       &isa::picture_kernels,                   \
+   &products::winograd_gemm,      &isa::winograd_f4,                       \
+   &isa::winograd_f6,             &isa::chain_kernels,                     \
+   &isa::few_kernels,             &products::outer_products,               \
+   &isa::outer_products,          &isa::winograd_grad_weight_f4,           \
+   &isa::winograd_grad_weight_f6, &isa::gram_kernels}
 #define FASTCONV_TABLE(isa) FASTCONV_TABLE_WITH(#isa, isa, isa)
 
 #ifdef FASTCONV_X86
@@ -44,6 +49,7 @@ FASTCONV_KERNELS(plain)
 #ifdef FASTCONV_AMX
 namespace amx {
 extern const WinogradGemm winograd_gemm;
+extern const OuterProducts outer_products;
 }
 #endif
 

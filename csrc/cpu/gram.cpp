@@ -78,7 +78,7 @@ class Fetched {
 // Adds what these pixels contribute: the rows of one block of channels, columns from there on.
 void add_products(const Sizes& s, const TileStrides& strides, const float* packed, int64_t pixels,
                   bool fresh, float* sums, Fetched& ahead) {
-  const WinogradGradWeight& kernel = *kernels().winograd_grad_weight_f4;
+  const OuterProducts& kernel = *kernels().gram_sums;
   const int64_t panel_blocks = std::max<int64_t>(kernel.panel / block_width, 1);
   const auto square = [&](int64_t b, int64_t o) {
     kernels().gram->square(packed + b * strides.block, packed + o * strides.block, pixels, fresh,
@@ -89,8 +89,8 @@ void add_products(const Sizes& s, const TileStrides& strides, const float* packe
     if (panel_blocks == 2 && b % 2 == 1) square(b, o++);
     for (; o + panel_blocks <= s.blocks; o += panel_blocks) {
       kernel.add({packed + b * strides.block, packed + o * strides.block,
-                  sums + b * block_width * s.row + o * block_width, pixels,
-                  panel_blocks * block_width, strides.block, s.row, fresh});
+                  sums + b * block_width * s.row + o * block_width, pixels, block_width,
+                  panel_blocks * block_width, strides.block, strides.block, s.row, fresh, nullptr});
       ahead.next();
     }
     if (o < s.blocks) square(b, o);

@@ -196,19 +196,26 @@ struct WinogradGemm {
                int64_t to_panel);
 };
 
-struct WinogradOuterProduct {
+// dU[k][o] += sum_t V[k/16][t][k%16] W[o/16][t][o%16]
+struct OuterProduct {
   const float* v;
   const float* w;
   float* du;
-  int64_t tiles, outputs;  // outputs: a multiple of the panel
-  int64_t w_block, du_row;
-  bool fresh;  // du holds nothing yet
+  int64_t tiles, inputs, outputs;  // inputs: a multiple of 16, outputs: of the panel
+  int64_t v_block, w_block, du_row;
+  bool fresh;   // du holds nothing yet
+  float* room;  // as `room` below asks for
+};
+
+struct OuterProducts {
+  int panel;       // output channels that are computed together
+  int64_t inputs;  // input channels that `add` takes at most
+  int64_t (*room)(int64_t inputs, int64_t outputs);  // floats
+  void (*add)(const OuterProduct&);
 };
 
 struct WinogradGradWeight {
-  int panel;
   void (*gradient)(float* strip, int64_t tiles, float* w, int64_t element);
-  void (*add)(const WinogradOuterProduct&);
   void (*weights)(const float* du, int64_t element, int64_t count, float* dw, int64_t out_stride);
 };
 
@@ -223,6 +230,8 @@ struct Kernels {
   const WinogradTransforms* winograd_f6;
   const ChainKernels* chain;
   const FewKernels* few;
+  const OuterProducts* winograd_sums;
+  const OuterProducts* gram_sums;
   const WinogradGradWeight* winograd_grad_weight_f4;
   const WinogradGradWeight* winograd_grad_weight_f6;
   const GramKernels* gram;

@@ -1,7 +1,7 @@
 // The blocking of Winograd's gradient to the weights (equations: the kernels' file).
 //
 // Threads transform a chunk of tiles, x and dy alike, into V and W, which live in the third-level
-// cache; then they share out the elements e and blocks of 16 input channels.  Each such piece
+// cache; then they share out the elements e and blocks of input channels.  Each such piece
 // of dU belongs to one thread at a time, so that there is nothing to add up in the end.
 #include <algorithm>
 
@@ -28,7 +28,7 @@ struct Plan {
       : tiles(tile, g.n, g.out_h, g.out_w),
         k_blocks(ceil_div(g.c_in, block_width)),
         o_blocks(ceil_div(g.c_out, block_width)) {
-    const int64_t panel = std::max<int64_t>(kernels_of(tile).panel, block_width);
+    const int64_t panel = std::max<int64_t>(kernels().winograd_sums->panel, block_width);
     outputs = ceil_div(g.c_out, panel) * panel;
     o_blocks = outputs / block_width;
     // V and W together about 3 MB (12 MB took 20 % longer, and at times twice as long, where others
@@ -43,6 +43,10 @@ struct Plan {
   int64_t v_floats() const { return tiles.elements() * v.element; }
   int64_t w_floats() const { return tiles.elements() * w.element; }
   int64_t du_floats() const { return tiles.elements() * du_element; }
+  int64_t room_floats() const {
+    const OuterProducts& sums = *kernels().winograd_sums;
+    return sums.room(sums.inputs, outputs);
+  }
 };
 
 void transform_gradient(const Picture& dy, const Plan& p, int64_t first, int64_t last,
@@ -59,14 +63,16 @@ void transform_gradient(const Picture& dy, const Plan& p, int64_t first, int64_t
   });
 }
 
-void add_chunk(const Plan& p, bool fresh, int64_t tiles, const float* v, const float* w,
-               float* du) {
-  const WinogradGradWeight& k = kernels_of(p.tiles.tile);
-  parallel_for(p.tiles.elements() * p.k_blocks, [&](int64_t index, int64_t) {
-    const int64_t e = index / p.k_blocks, block = index % p.k_blocks;
-    k.add({v + e * p.v.element + block * p.v.block, w + e * p.w.element,
-           du + e * p.du_element + block * block_width * p.outputs, tiles, p.outputs, p.w.block,
-           p.outputs, fresh});
+void add_chunk(const Plan& p, bool fresh, int64_t tiles, const float* v, const float* w, float* du,
+               float* rooms) {
+  const OuterProducts& sums = *kernels().winograd_sums;
+  const int64_t inputs = p.k_blocks * block_width, parts = ceil_div(inputs, sums.inputs);
+  parallel_for(p.tiles.elements() * parts, [&](int64_t index, int64_t thread) {
+    const int64_t e = index / parts, first = index % parts * sums.inputs;
+    sums.add({v + e * p.v.element + first / block_width * p.v.block, w + e * p.w.element,
+              du + e * p.du_element + first * p.outputs, tiles,
+              std::min(sums.inputs, inputs - first), p.outputs, p.v.block, p.w.block, p.outputs,
+              fresh, rooms + thread * p.room_floats()});
   });
 }
 
@@ -90,12 +96,14 @@ void grad_weight(int tile, const Problem& problem, const Operands& operands) {
   const Picture dy = picture_of(problem, operands.a, g.c_out, g.out_h, g.out_w);
   const Picture x = picture_of(problem, operands.b, g.c_in, g.h, g.w);
   const int64_t threads = thread_count();
-  const int64_t floats = p.v_floats() + p.w_floats() + p.du_floats() + threads * Strip::floats;
+  const int64_t floats = p.v_floats() + p.w_floats() + p.du_floats() +
+                         threads * (Strip::floats + p.room_floats());
   Workspace space(Workspace::bytes_for<float>(floats));
   float* v = space.take<float>(floats);
   float* w = v + p.v_floats();
   float* du = w + p.w_floats();
   float* strips = du + p.du_floats();
+  float* rooms = strips + threads * Strip::floats;
   for (int64_t first = 0; first < p.tiles.count; first += p.chunk) {
     const int64_t last = std::min(first + p.chunk, p.tiles.count);
     parallel_for(p.k_blocks + p.o_blocks, [&](int64_t index, int64_t thread) {
@@ -106,7 +114,7 @@ void grad_weight(int tile, const Problem& problem, const Operands& operands) {
       else
         transform_gradient(dy, p, first, last, index - p.k_blocks, w, strip);
     });
-    add_chunk(p, first == 0, last - first, v, w, du);
+    add_chunk(p, first == 0, last - first, v, w, du, rooms);
   }
   collect(p, g, du, static_cast<float*>(operands.out));
 }

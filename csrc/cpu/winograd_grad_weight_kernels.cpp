@@ -72,7 +72,7 @@ void ukr_rows_x_panel(const float* v, const float* low, const float* high, int64
 }
 
 // One element e, one block of 16 input channels, all output channels.
-void add(const WinogradOuterProduct& p) {
+void add(const OuterProduct& p) {
   for (int64_t t = 0; t < p.tiles; t += tiles_at_once) {
     const int64_t tiles = smaller(tiles_at_once, p.tiles - t);
     const float* v = p.v + t * block_width;
@@ -87,6 +87,8 @@ void add(const WinogradOuterProduct& p) {
     }
   }
 }
+
+int64_t room(int64_t, int64_t) { return 0; }
 
 // dw of one input channel and `count` output channels.
 template <int M>
@@ -123,8 +125,11 @@ void weights(const float* du, int64_t element, int64_t count, float* dw, int64_t
 
 }  // namespace
 
+extern const OuterProducts outer_products;
+const OuterProducts outer_products = {panel, block_width, room, add};
+
 extern const WinogradGradWeight winograd_grad_weight_f4, winograd_grad_weight_f6;
-const WinogradGradWeight winograd_grad_weight_f4 = {panel, gradient<4>, add, weights<4>};
-const WinogradGradWeight winograd_grad_weight_f6 = {panel, gradient<6>, add, weights<6>};
+const WinogradGradWeight winograd_grad_weight_f4 = {gradient<4>, weights<4>};
+const WinogradGradWeight winograd_grad_weight_f6 = {gradient<6>, weights<6>};
 
 }  // namespace fastconv::FASTCONV_ISA

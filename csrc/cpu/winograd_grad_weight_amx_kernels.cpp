@@ -1,0 +1,74 @@
+// The sums over tiles of winograd_grad_weight_kernels.cpp on Intel's matrix unit (amx.h).
+//
+//   A: V, with tiles along its lines, so that squares of it are transposed      B: W, as it is
+#include "amx.h"
+
+#include "kernels.h"
+#include "lanes.h"
+
+namespace fastconv::FASTCONV_ISA {
+namespace {
+
+constexpr int64_t tiles_at_once = 256;  // 128 and 512 are within 3 %
+
+// Line t of a chunk of 16 channels; zeros beyond its end.
+inline __m512 line(const float* from, int64_t t, int64_t tiles) {
+  return t < tiles ? _mm512_loadu_ps(from + t * block_width) : _mm512_setzero_ps();
+}
+
+void cut_w(const float* w, int64_t tiles, uint32_t* b) {
+  for (int64_t t = 0; t < tiles; t += step, b += step_pairs)
+    for (int64_t r = 0; r < group; ++r)
+      cut(line(w, t + r, tiles), line(w, t + r + group, tiles), b + r * group);
+}
+
+void cut_v(const float* v, int64_t tiles, uint32_t* a) {
+  for (int64_t t = 0; t < tiles; t += step, a += step_pairs) {
+    V squares[pieces][group];
+    for (int64_t r = 0; r < group; ++r) {
+      const Pieces pair = cut(line(v, t + r, tiles), line(v, t + r + group, tiles));
+      for (int piece = 0; piece < pieces; ++piece) squares[piece][r] = (V)pair.of[piece];
+    }
+    for (int piece = 0; piece < pieces; ++piece) {
+      transpose(squares[piece]);
+      for (int64_t k = 0; k < group; ++k)
+        _mm512_store_si512(a + piece * square + k * group, (__m512i)squares[piece][k]);
+    }
+  }
+}
+
+int64_t room(int64_t inputs, int64_t outputs) {
+  return steps_of(tiles_at_once) * step_pairs * (inputs + outputs) / group + group;
+}
+
+void add(const OuterProduct& p) {
+  const TileRegisters in_use;
+  uint32_t* const a = aligned_pairs(p.room);
+  for (int64_t t = 0; t < p.tiles; t += tiles_at_once) {
+    const int64_t tiles = smaller(tiles_at_once, p.tiles - t), steps = steps_of(tiles);
+    const int64_t next = steps * step_pairs;  // from one block of 16 channels to the next
+    uint32_t* const b = a + p.inputs / group * next;
+    for (int64_t k = 0; k < p.inputs / group; ++k)
+      cut_v(p.v + k * p.v_block + t * block_width, tiles, a + k * next);
+    for (int64_t o = 0; o < p.outputs / group; ++o)
+      cut_w(p.w + o * p.w_block + t * block_width, tiles, b + o * next);
+    for (int64_t o = 0; o < p.outputs; o += 2 * group)
+      for (int64_t k = 0; k < p.inputs; k += 2 * group) {
+        float *const to = p.du + k * p.du_row + o, *const below = to + group * p.du_row;
+        const Sums sums{{{to, to + group}, {below, below + group}}, p.du_row};
+        const int rows = p.inputs - k > group ? 2 : 1, columns = p.outputs - o > group ? 2 : 1;
+        multiply_of[rows - 1][columns - 1](a + k / group * next, b + o / group * next, steps, sums,
+                                           p.fresh && t == 0);
+      }
+  }
+}
+
+}  // namespace
+
+constexpr int panel = 2 * group;
+constexpr int64_t inputs_together = 128;
+
+extern const OuterProducts outer_products;
+const OuterProducts outer_products = {panel, inputs_together, room, add};
+
+}  // namespace fastconv::FASTCONV_ISA
