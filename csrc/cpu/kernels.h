@@ -210,6 +210,7 @@ struct OuterProduct {
 struct OuterProducts {
   int panel;       // output channels that are computed together
   int64_t inputs;  // input channels that `add` takes at most
+  int64_t tiles;   // of a chunk, at least, so that passing through dU pays
   int64_t (*room)(int64_t inputs, int64_t outputs);  // floats
   void (*add)(const OuterProduct&);
 };

@@ -34,7 +34,7 @@ struct Plan {
     // V and W together about 3 MB (12 MB took 20 % longer, and at times twice as long, where others
     // share the third-level cache), but enough tiles for dU to be worth passing through.
     const int64_t each = tiles.elements() * (k_blocks + o_blocks) * block_width * sizeof(float);
-    chunk = std::min(std::max<int64_t>((3 << 20) / each, 256), tiles.count);
+    chunk = std::min(std::max((int64_t{3} << 20) / each, kernels().winograd_sums->tiles), tiles.count);
     v = strides_for(k_blocks, chunk);
     w = strides_for(o_blocks, chunk);
     du_element = k_blocks * block_width * outputs + block_width;

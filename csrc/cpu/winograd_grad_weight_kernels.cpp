@@ -125,8 +125,10 @@ void weights(const float* du, int64_t element, int64_t count, float* dw, int64_t
 
 }  // namespace
 
+constexpr int64_t least_tiles = 256;
+
 extern const OuterProducts outer_products;
-const OuterProducts outer_products = {panel, block_width, room, add};
+const OuterProducts outer_products = {panel, block_width, least_tiles, room, add};
 
 extern const WinogradGradWeight winograd_grad_weight_f4, winograd_grad_weight_f6;
 const WinogradGradWeight winograd_grad_weight_f4 = {gradient<4>, weights<4>};
