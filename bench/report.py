@@ -1,6 +1,7 @@
-"""From pytest-benchmark's JSON to tables: bench/results/<name>.md, and the short one in README.
+"""From pytest-benchmark's JSON to tables: bench/results/<name>.md, and the short ones in README.
 
-    python bench/report.py RESULTS.json
+    python bench/report.py RESULTS.json         bench/results/cpu.md, and README
+    python bench/report.py RESULTS.json NAME    bench/results/NAME.md: another machine
 
 Every figure is a median; a ratio is torch's median over the contender's, of the same run, so
 that more than 1 means faster than torch.  Losses stand in the same tables as wins.
@@ -120,18 +121,20 @@ def put_into_readme(text: str) -> None:
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print("usage: python bench/report.py RESULTS.json", file=sys.stderr)
+    if len(sys.argv) not in (2, 3):
+        print("usage: python bench/report.py RESULTS.json [NAME]", file=sys.stderr)
         return 2
     tables, facts, machine = read(Path(sys.argv[1]))
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / "cpu.md").write_text(markdown(tables, facts, machine), encoding="utf-8")
-    put_into_readme(short(tables, facts, machine))
-    for name, rows in facts.items():
-        print("\n".join([f"{name}:", *_fact_lines(rows)]))
-    for name, table in tables.items():
-        print(f"{name}: {_summary(table)}")
+    name = sys.argv[2] if len(sys.argv) == 3 else "cpu"
+    (results / f"{name}.md").write_text(markdown(tables, facts, machine), encoding="utf-8")
+    if name == "cpu":
+        put_into_readme(short(tables, facts, machine))
+    for title, rows in facts.items():
+        print("\n".join([f"{title}:", *_fact_lines(rows)]))
+    for title, table in tables.items():
+        print(f"{title}: {_summary(table)}")
     return 0
 
 

@@ -18,6 +18,7 @@ const Implementation grad_input_table[] = {
     {"winograd_f4", winograd_f4_grad_input_accepts, winograd_f4_grad_input},
     {"winograd_f6", winograd_f6_grad_input_accepts, winograd_f6_grad_input},
     {"small_product", is_small_product, grad_input_small_product},
+    {"one_pixel", is_one_pixel, grad_input_one_pixel},
     {"general", always, grad_input_general},
 };
 const Implementation grad_weight_table[] = {
