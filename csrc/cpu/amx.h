@@ -5,7 +5,7 @@
 //
 //   x = x1 + x2 + x3      x1 = the upper 16 bits of x, x2 those of x - x1, x3 = x - x1 - x2
 //
-//   u v = u1 v1 + (u1 v2 + u2 v1) + (u1 v3 + u2 v2 + u3 v1)      less than 2^-22 of u v is left out
+//   u v = u1 v1 + (u1 v2 + u2 v1) + (u1 v3 + u2 v2 + u3 v1)      less than 2^-20 of u v is left out
 //
 // (Of numbers below 1e-31, third pieces are flushed to zero.)  One instruction multiplies 16 x 32 by
 // 32 x 16 numbers; rows of the first and pairs of rows of the second are lines of 64 bytes:
@@ -16,8 +16,8 @@
 // four hold sums of 32 x 32, two A and two B.
 //
 // Measured on a Xeon of 3 GHz, one thread, GFLOP/s: fused multiply-adds 192; six products instead of
-// each 460 with zeros, but 300-380 with real numbers, which the processor runs slower.  The error is
-// half of theirs: products are exact, and sums of the leading ones round once for two.
+// each 460 with zeros, but 300-380 with real numbers, which the processor runs slower.  A layer's
+// error is half of theirs (docs/accuracy.md).
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>
