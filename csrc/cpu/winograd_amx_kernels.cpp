@@ -10,10 +10,10 @@
 #include "amx.h"
 
 #include "kernels.h"
-#include "winograd_turn.h"
 
 namespace fastconv::avx512 {
-extern const WinogradGemm winograd_gemm;
+void turn_panels(const WinogradOther&, int64_t e, int64_t first, int64_t panels, float* to,
+                 int64_t to_panel);  // winograd_turn.h
 }
 
 namespace fastconv::FASTCONV_ISA {
@@ -95,8 +95,8 @@ void multiply(const WinogradProduct& p) {
       const int64_t panels = ceil_div(outputs, panel);
       const float* u = p.turned;
       if (p.other)
-        avx512::winograd_gemm.turn(*p.other, e, p.first_output + cob * cob_width, panels, p.turned,
-                                   p.panel_floats);
+        avx512::turn_panels(*p.other, e, p.first_output + cob * cob_width, panels, p.turned,
+                            p.panel_floats);
       else
         u = p.u + cob * p.u_cob + e * panels * p.panel_floats;
       cut_u(p.depth, panels, p.panel_floats, steps, u, b);
@@ -105,16 +105,12 @@ void multiply(const WinogradProduct& p) {
   }
 }
 
-void turn(const WinogradOther& other, int64_t e, int64_t first, int64_t panels, float* to,
-          int64_t to_panel) {
-  avx512::winograd_gemm.turn(other, e, first, panels, to, to_panel);
-}
-
 }  // namespace
 
 constexpr int64_t cobs_together = 4, own_tiles = 96, shared_tiles = 256;
 
 extern const WinogradGemm winograd_gemm;
-const WinogradGemm winograd_gemm = {panel, cobs_together, own_tiles, shared_tiles, room, multiply, turn};
+const WinogradGemm winograd_gemm = {panel, cobs_together, own_tiles, shared_tiles, room, multiply,
+                                    avx512::turn_panels};
 
 }  // namespace fastconv::FASTCONV_ISA
