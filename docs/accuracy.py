@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastconv import conv2d, freeze, use_algorithm
+from fastconv.backends import native
 from fastconv.shapes import vgg19
 
 PAGE = Path(__file__).with_name("accuracy.md")
@@ -116,6 +117,8 @@ def network_table(size: int = 256) -> list[str]:
 def main() -> int:
     text = "\n".join(
         [
+            f"Instruction set: {native.instruction_set()}.",
+            "",
             f"One 3x3 layer at {SIDE} x {SIDE}, input after a ReLU:",
             "",
             *layer_table(),

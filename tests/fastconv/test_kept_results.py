@@ -92,3 +92,26 @@ def test_the_environment_limits_what_is_kept(megabytes: str, least: int, most: i
     run = [sys.executable, "-c", program]
     kept = int(subprocess.run(run, env=environment, capture_output=True, check=True).stdout)
     assert least <= kept <= most
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
+def test_what_is_kept_makes_room_for_fresh_memory() -> None:
+    program = """
+import resource, torch
+from fastconv import conv2d
+from fastconv.backends import native
+torch.set_num_threads(1)
+x, w = torch.zeros(1, 1, 1024, 1024), torch.zeros(64, 1, 1, 1)
+warm = conv2d(x, w, backend="native")
+del warm
+assert native.kept_bytes() >= 256 << 20
+pages = int(open("/proc/self/statm").read().split()[0])
+most = pages * resource.getpagesize() + (128 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+w = torch.zeros(72, 1, 1, 1)  # 288 MB: more than is left, less than is left and kept
+print(tuple(conv2d(x, w, backend="native").shape))
+"""
+    environment = {**os.environ, "FASTCONV_KEEP_MB": "1024"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "(1, 72, 1024, 1024)", done.stderr
