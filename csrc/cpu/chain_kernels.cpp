@@ -121,7 +121,6 @@ void put(const Picture& to, const Decisions& d, const Window& window, const floa
     else
       put_averages(from, columns, d.relu, out, bits);
   }
-  if (streamed) stream_end();
 }
 
 void zero(float* to, int64_t columns) {

@@ -12,15 +12,15 @@ namespace {
 
 // lines[c][u][0 ... 49] = from[n, c, y + u, x ...], 0 outside.
 void copy_lines(const Picture& from, int64_t n, int64_t y, int64_t x, float* lines) {
+  constexpr int64_t rows = 3, length = Few::columns + 2;
   const int64_t step = from.planar ? 1 : from.pixel, channel = from.planar ? from.plane : 1;
-  for (int64_t c = 0; c < from.channels; ++c)
-    for (int64_t u = 0; u < 3; ++u, lines += Few::line) {
-      std::fill_n(lines, Few::line, 0.f);
-      if (y + u < 0 || y + u >= from.height) continue;
-      const float* row = from.data + n * from.image + c * channel + (y + u) * from.row;
-      const int64_t first = std::max<int64_t>(x, 0), last = std::min(x + Few::columns + 2, from.width);
-      for (int64_t at = first; at < last; ++at) lines[at - x] = row[at * step];
-    }
+  const int64_t first = std::clamp<int64_t>(-y, 0, rows), begin = std::clamp<int64_t>(-x, 0, length);
+  const int64_t last = std::clamp(from.height - y, first, rows);
+  const int64_t end = std::clamp(from.width - x, begin, length);
+  const float* at = from.data + n * from.image + (y + first) * from.row + (x + begin) * step;
+  for (int64_t c = 0; c < from.channels; ++c, at += channel, lines += rows * Few::line)
+    kernels().gemm->f32.copy_lines(
+        {lines, Few::line, rows, length, at, from.row, step, first, last, begin, end});
 }
 
 void spread_piece(const WinogradJob& job, int64_t n, int64_t y, int64_t x, bool streamed) {
@@ -49,6 +49,7 @@ void spread(const WinogradJob& job) {
   parallel_for(job.n * height, [&](int64_t index, int64_t) {
     for (int64_t x = 0; x < job.width(); x += Few::columns)
       spread_piece(job, index / height, index % height, x, streamed);
+    if (streamed) kernels().gemm->f32.stream_end();
   });
 }
 

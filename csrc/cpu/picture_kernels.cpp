@@ -157,7 +157,6 @@ void scatter(const Picture& p, const Window& window, const float* strip, bool st
                              : p.pixel % L == 0;
   if (streamed && even && aligned(p.data)) {
     scatter_rows<true>(p, window, strip);
-    stream_end();
   } else {
     scatter_rows<false>(p, window, strip);
   }

@@ -152,6 +152,7 @@ void run_group(const WinogradJob& job, const Plan& p, int64_t first, int64_t las
   multiply(job, p, last - first, cob, cobs, v, m);
   for (int64_t c = 0; c < cobs; ++c)
     transform_output(job, p, first, last, cob + c, m + c * p.m_floats, own);
+  if (p.streamed) kernels().gemm->f32.stream_end();
 }
 
 void run_own(const WinogradJob& job, const Plan& p, float* work) {
