@@ -31,46 +31,72 @@ inline constexpr int64_t step_pairs = pieces * square;
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t steps_of(int64_t depth) { return (depth + step - 1) / step; }
 
-// The three pieces of 16 pairs.
-struct Pieces {
-  __m512i of[pieces];
-};
-inline Pieces cut(__m512 first, __m512 second) {
+// The three pieces of 16 pairs, as one line of each of three squares.
+inline void cut(__m512 first, __m512 second, uint32_t* to) {
   const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-  Pieces result;
   for (int piece = 0; piece < pieces; ++piece) {
     const __m512i a = _mm512_castps_si512(first), b = _mm512_castps_si512(second);
     constexpr int choose = 0xCA;  // of the second where the mask is set, else of the third
-    result.of[piece] = _mm512_ternarylogic_epi32(upper, b, _mm512_srli_epi32(a, 16), choose);
+    _mm512_store_si512(to + piece * square,
+                       _mm512_ternarylogic_epi32(upper, b, (__m512i)((__v16su)a >> 16), choose));
     first = _mm512_sub_ps(first, _mm512_castsi512_ps(_mm512_and_si512(a, upper)));
     second = _mm512_sub_ps(second, _mm512_castsi512_ps(_mm512_and_si512(b, upper)));
   }
-  return result;
 }
 
-// As one line of each of three squares.
-inline void cut(__m512 first, __m512 second, uint32_t* to) {
-  const Pieces line = cut(first, second);
-  for (int piece = 0; piece < pieces; ++piece) _mm512_store_si512(to + piece * square, line.of[piece]);
+// The first `count` of 16 floats; zeros for the others.
+inline __m512 some(const float* from, int64_t count) {
+  if (count <= 0) return _mm512_setzero_ps();
+  return count >= group ? _mm512_loadu_ps(from)
+                        : _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), from);
+}
+
+// A from lines of [k/16][i][16]; `block` floats from one k/16 to the next.
+inline void cut_a(const float* from, int64_t block, int64_t lines, int64_t depth, uint32_t* a) {
+  const int64_t steps = steps_of(depth);
+  for (int64_t first = 0; first < lines; first += group)
+    for (int64_t s = 0; s < steps; ++s, a += step_pairs) {
+      const int64_t rest = depth - s * step, rows = smaller(group, lines - first);
+      const float* at = from + 2 * s * block + first * group;
+      for (int64_t i = 0; i < rows; ++i, at += group)
+        cut(some(at, rest), some(at + block, rest - group), a + i * group);
+    }
+}
+
+// B from a panel [k][32]: two blocks of columns.
+inline void cut_panel(const float* panel, int64_t depth, uint32_t* b) {
+  const int64_t steps = steps_of(depth), half = steps * step_pairs;
+  for (int64_t s = 0; s < steps; ++s) {
+    const float* from = panel + s * step * 2 * group;
+    const int64_t rest = depth - s * step;
+    uint32_t* to = b + s * step_pairs;
+    for (int64_t k = 0; k < group; ++k, from += 2 * group, to += group) {
+      const auto row = [&](int64_t at, int64_t o) {
+        return at < rest ? _mm512_loadu_ps(from + (at - k) * 2 * group + o) : _mm512_setzero_ps();
+      };
+      cut(row(k, 0), row(k + group, 0), to);
+      cut(row(k, group), row(k + group, group), to + half);
+    }
+  }
 }
 
 // The tile registers are in use while it lives: 0 ... 3 sums, 4 and 5 A, 6 and 7 B.
 class TileRegisters {
  public:
-  TileRegisters() {
-    const Configuration configuration;
-    _tile_loadconfig(&configuration);
-  }
+  TileRegisters() { _tile_loadconfig(&all_whole); }
   ~TileRegisters() { _tile_release(); }
   TileRegisters(const TileRegisters&) = delete;
   TileRegisters& operator=(const TileRegisters&) = delete;
 
  private:
   struct alignas(64) Configuration {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
   };
+  // A constant: of a variable, gcc 12 takes no more than the first 8 bytes to be read.
+  static constexpr Configuration all_whole = {
+      1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 };
 
 template <int Rows, int Columns>
@@ -99,21 +125,36 @@ struct Sums {
   int64_t line;
 };
 
-// Sums of Rows x Columns squares over all of k: in registers from the start (`fresh`) or added to.
 template <int Rows, int Columns>
-inline void multiply_squares(const uint32_t* a, const uint32_t* b, int64_t steps, const Sums& c,
-                             bool fresh) {
-  const int64_t next = steps * step_pairs, bytes = c.line * 4;
-  if (fresh) {
+inline void load_sums(const Sums& c) {
+  const int64_t bytes = c.line * 4;
+  _tile_loadd(0, c.at[0][0], bytes);
+  if constexpr (Columns > 1) _tile_loadd(1, c.at[0][1], bytes);
+  if constexpr (Rows > 1) _tile_loadd(2, c.at[1][0], bytes);
+  if constexpr (Rows > 1 && Columns > 1) _tile_loadd(3, c.at[1][1], bytes);
+}
+
+template <int Rows, int Columns>
+inline void store_sums(const Sums& c) {
+  const int64_t bytes = c.line * 4;
+  _tile_stored(0, c.at[0][0], bytes);
+  if constexpr (Columns > 1) _tile_stored(1, c.at[0][1], bytes);
+  if constexpr (Rows > 1) _tile_stored(2, c.at[1][0], bytes);
+  if constexpr (Rows > 1 && Columns > 1) _tile_stored(3, c.at[1][1], bytes);
+}
+
+// Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null.
+template <int Rows, int Columns>
+inline void multiply_squares(const uint32_t* a, const uint32_t* b, int64_t steps, const Sums* from,
+                             const Sums& to) {
+  const int64_t next = steps * step_pairs;  // from one block of 16 to the next
+  if (from) {
+    load_sums<Rows, Columns>(*from);
+  } else {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-  } else {
-    _tile_loadd(0, c.at[0][0], bytes);
-    if constexpr (Columns > 1) _tile_loadd(1, c.at[0][1], bytes);
-    if constexpr (Rows > 1) _tile_loadd(2, c.at[1][0], bytes);
-    if constexpr (Rows > 1 && Columns > 1) _tile_loadd(3, c.at[1][1], bytes);
   }
   for (int64_t s = 0; s < steps; ++s, a += step_pairs, b += step_pairs) {
     load_a<Rows>(a, next);  // in this order six products read seven pairs of squares
@@ -130,19 +171,17 @@ inline void multiply_squares(const uint32_t* a, const uint32_t* b, int64_t steps
     load_a<Rows>(a, next);
     add_products<Rows, Columns>();
   }
-  _tile_stored(0, c.at[0][0], bytes);
-  if constexpr (Columns > 1) _tile_stored(1, c.at[0][1], bytes);
-  if constexpr (Rows > 1) _tile_stored(2, c.at[1][0], bytes);
-  if constexpr (Rows > 1 && Columns > 1) _tile_stored(3, c.at[1][1], bytes);
+  store_sums<Rows, Columns>(to);
 }
 
-using MultiplySquares = void (*)(const uint32_t*, const uint32_t*, int64_t, const Sums&, bool);
+using MultiplySquares = void (*)(const uint32_t*, const uint32_t*, int64_t, const Sums*,
+                                 const Sums&);
 inline constexpr MultiplySquares multiply_of[2][2] = {
     {multiply_squares<1, 1>, multiply_squares<1, 2>},
     {multiply_squares<2, 1>, multiply_squares<2, 2>}};
 
 // The first address from `at` on at which a line begins.
-inline uint32_t* aligned_pairs(float* at) {
+inline uint32_t* aligned_pairs(const float* at) {
   return reinterpret_cast<uint32_t*>((reinterpret_cast<uintptr_t>(at) + 63) / 64 * 64);
 }
 

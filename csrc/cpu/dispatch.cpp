@@ -28,8 +28,9 @@ namespace fastconv {
   extern const OuterProducts outer_products;              \
   extern const WinogradGradWeight winograd_grad_weight_f4, winograd_grad_weight_f6; \
   extern const GramKernels gram_kernels;                  \
+  extern const GramProducts gram_products;                \
   }
-// `products`: the set whose multiplications Winograd's algorithms use.
+// `products`: the set whose multiplications Winograd's algorithms use, and moments of many channels.
 #define FASTCONV_TABLE_WITH(name, isa, products)                           \
   {name,                                                                   \
    &isa::gemm_kernels,            &isa::dot_kernels,                       \
@@ -38,7 +39,8 @@ namespace fastconv {
    &isa::winograd_f6,             &isa::chain_kernels,                     \
    &isa::few_kernels,             &products::outer_products,               \
    &isa::outer_products,          &isa::winograd_grad_weight_f4,           \
-   &isa::winograd_grad_weight_f6, &isa::gram_kernels}
+   &isa::winograd_grad_weight_f6, &isa::gram_kernels,                      \
+   {&isa::gram_products,          &products::gram_products}}
 #define FASTCONV_TABLE(isa) FASTCONV_TABLE_WITH(#isa, isa, isa)
 
 #ifdef FASTCONV_X86
@@ -50,6 +52,7 @@ FASTCONV_KERNELS(plain)
 namespace amx {
 extern const WinogradGemm winograd_gemm;
 extern const OuterProducts outer_products;
+extern const GramProducts gram_products;
 }
 #endif
 

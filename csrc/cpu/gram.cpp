@@ -20,9 +20,7 @@
 namespace fastconv {
 namespace {
 
-constexpr int64_t forward_pixels = 128, backward_pixels = 112;  // in a chunk
-constexpr int64_t direct_blocks = 8;  // so many are read where they lie: the sets have 12 ways
-constexpr int64_t spare_floats = 14 * block_width;
+constexpr int64_t forward_pixels = 128;  // in a chunk
 
 struct Sizes {
   int64_t blocks, row;  // row: of the second moment; a power of two would share few cache sets
@@ -31,12 +29,6 @@ struct Sizes {
   int64_t padded() const { return blocks * block_width; }
   int64_t sums() const { return blocks * block_width * row; }
 };
-
-// With what fills a last panel.
-int64_t outputs_for(int64_t channels) {
-  const int64_t panel = std::max<int64_t>(kernels().gram->panel, block_width);
-  return ceil_div(channels, panel) * panel;
-}
 
 // Pixels first ... last of all channels, [block][pixel][16].
 void pack(const Moments& m, int64_t first, int64_t last, const TileStrides& strides, float* to) {
@@ -127,22 +119,6 @@ void estimate_mean(const Moments& m, int64_t chunks, float* estimate) {
   });
 }
 
-// U of the product: [o/panel][k][panel], symmetric, and scaled; `constant` less U^T mean.
-void pack_gradient(const float* d, int64_t channels, float scale, const float* mean, float* u,
-                   float* constant) {
-  const int64_t panel = kernels().gram->panel;
-  parallel_for(outputs_for(channels) / panel, [&](int64_t index, int64_t) {
-    float* to = u + index * panel * channels;
-    for (int64_t k = 0; k < channels; ++k)
-      for (int64_t i = 0; i < panel; ++i) {
-        const int64_t o = index * panel + i;
-        const float both = o < channels ? d[o * channels + k] + d[k * channels + o] : 0.f;
-        to[k * panel + i] = scale * both;
-        constant[o] -= scale * both * mean[k];
-      }
-  });
-}
-
 }  // namespace
 
 int64_t moments_workspace(int64_t channels) {
@@ -193,43 +169,91 @@ void moments(const Moments& m, float* mean, float* covariance, float* workspace)
   });
 }
 
-// Of a chunk that is read where it lies: long, for lines to be fetched ahead within it, but enough
-// chunks for the threads.
-int64_t direct_pixels(int64_t pixels) {
-  const int64_t share = ceil_div(pixels, 8 * thread_count());
-  return std::clamp(ceil_div(share, backward_pixels), int64_t{1}, int64_t{8}) * backward_pixels;
+namespace {
+
+// From so many channels on the matrix unit is the faster one, if there is any: with 64 channels 10.0 ms
+// against 7.9 at 512 x 512, with 128 as long, with 256 5.5 against 8.0 at 128 x 128.
+constexpr int64_t many_channels = 192;
+
+// What the way back needs, in floats.
+struct Back {
+  const GramProducts& products;
+  int64_t channels, outputs;  // outputs: padded to panels
+  bool direct;                // the features are read where they lie
+  TileStrides packed;         // else a chunk of them is copied
+  int64_t panel_floats;       // of U, as they are multiplied
+  int64_t room, share;        // of each thread: for the kernel alone, and for all
+
+  explicit Back(int64_t c)
+      : products(*kernels().gram_products[c >= many_channels]), channels(c) {
+    const int64_t panel = products.panel, whole = std::max(panel, block_width);
+    const int64_t blocks = ceil_div(c, block_width);
+    outputs = ceil_div(c, whole) * whole;
+    direct = blocks <= products.most_direct;
+    packed = strides_for(blocks, products.pixels);
+    panel_floats = products.cut ? products.cut_floats(c) : panel * c;
+    room = products.room(c);
+    share = std::max(room + (direct ? 0 : packed.element), products.cut ? panel * c : 0);
+  }
+  int64_t u_floats() const { return outputs / products.panel * panel_floats; }
+};
+
+// U of the product: [o/panel][k][panel], symmetric, and scaled; `constant` less U^T mean.
+void pack_gradient(const float* d, float scale, const float* mean, const Back& back, float* u,
+                   float* constant, float* shares) {
+  const int64_t panel = back.products.panel, channels = back.channels;
+  parallel_for(back.outputs / panel, [&](int64_t index, int64_t thread) {
+    float* const made = u + index * back.panel_floats;
+    float* const to = back.products.cut ? shares + thread * back.share : made;
+    for (int64_t k = 0; k < channels; ++k)
+      for (int64_t i = 0; i < panel; ++i) {
+        const int64_t o = index * panel + i;
+        const float both = o < channels ? d[o * channels + k] + d[k * channels + o] : 0.f;
+        to[k * panel + i] = scale * both;
+        constant[o] -= scale * both * mean[k];
+      }
+    if (back.products.cut) back.products.cut(to, channels, made);
+  });
 }
 
+// Of a chunk that is read where it lies: long, for lines to be fetched ahead within it, but enough
+// chunks for the threads.
+int64_t direct_pixels(int64_t pixels, int64_t step) {
+  const int64_t share = ceil_div(pixels, 8 * thread_count());
+  return std::clamp(ceil_div(share, step), int64_t{1}, int64_t{8}) * step;
+}
+
+}  // namespace
+
 int64_t moments_backward_workspace(int64_t channels) {
-  const int64_t packed = strides_for(Sizes(channels).blocks, backward_pixels).element;
-  const int64_t outputs = outputs_for(channels);
-  return outputs * channels + outputs + thread_count() * (packed + spare_floats);
+  const Back back(channels);
+  return back.u_floats() + back.outputs + thread_count() * back.share;
 }
 
 void moments_backward(const Moments& m, const float* mean, const float* d_mean,
                       const float* d_covariance, bool accumulate, float* to, float* workspace) {
-  const Sizes s(m.channels);
+  const Back back(m.channels);
   const float scale = 1.f / static_cast<float>(m.pixels);
-  const TileStrides strides = strides_for(s.blocks, backward_pixels);
-  const int64_t outputs = outputs_for(m.channels);
   float* u = workspace;
-  float* constant = u + outputs * m.channels;
-  float* scratch = constant + outputs;
-  std::fill_n(constant, outputs, 0.f);
+  float* constant = u + back.u_floats();
+  float* shares = constant + back.outputs;
+  std::fill_n(constant, back.outputs, 0.f);
   for (int64_t i = 0; d_mean && i < m.channels; ++i) constant[i] = scale * d_mean[i];
-  if (d_covariance) pack_gradient(d_covariance, m.channels, scale, mean, u, constant);
-  const bool direct = s.blocks <= direct_blocks;
-  const int64_t most = direct ? direct_pixels(m.pixels) : backward_pixels;
+  if (d_covariance)
+    pack_gradient(d_covariance, scale, mean, back, u, constant, shares);
+  const int64_t step = back.products.pixels;
+  const int64_t most = back.direct ? direct_pixels(m.pixels, step) : step;
   parallel_for(ceil_div(m.pixels, most), [&](int64_t chunk, int64_t thread) {
-    float* packed = scratch + thread * (strides.element + spare_floats);
-    const int64_t begin = chunk * most;
-    const int64_t pixels = std::min(most, m.pixels - begin);
-    if (d_covariance && !direct) pack(m, begin, begin + pixels, strides, packed);
-    const float* f = direct ? m.features + begin * block_width : packed;
-    const int64_t f_block = direct ? m.pixels * block_width : strides.block;
-    kernels().gram->multiply({u, f, constant, to + begin * block_width, packed + strides.element,
-                              d_covariance ? m.channels : 0, s.blocks * block_width, pixels, f_block,
-                              m.pixels * block_width, accumulate});
+    float* const room = shares + thread * back.share;
+    float* const packed = room + back.room;
+    const int64_t begin = chunk * most, pixels = std::min(most, m.pixels - begin);
+    if (d_covariance && !back.direct) pack(m, begin, begin + pixels, back.packed, packed);
+    const float* f = back.direct ? m.features + begin * block_width : packed;
+    const int64_t f_block = back.direct ? m.pixels * block_width : back.packed.block;
+    back.products.multiply({u, f, constant, to + begin * block_width, room,
+                            d_covariance ? m.channels : 0,
+                            ceil_div(m.channels, block_width) * block_width, pixels, f_block,
+                            m.pixels * block_width, accumulate});
   });
 }
 

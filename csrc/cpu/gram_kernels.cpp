@@ -119,7 +119,7 @@ void multiply(const GramProduct& g) {
       const int64_t next = o + L;
       float* to = g.to + first * block_width;
       float* high = next < g.outputs ? to + next / block_width * g.to_block + next % block_width
-                                     : g.spare;
+                                     : g.room;
       ukrs.of_rows[rows](g, g.u + o * g.depth, g.f + first * block_width, g.constant + o,
                          to + o / block_width * g.to_block + o % block_width, high);
     }
@@ -128,7 +128,17 @@ void multiply(const GramProduct& g) {
 
 }  // namespace
 
+constexpr int64_t pixels_at_once = 8 * max_rows;
+constexpr int64_t most_direct = 8;  // the caches' sets have 12 ways
+
+// For what a last panel has beyond the outputs.
+int64_t room(int64_t) { return max_rows * block_width; }
+
 extern const GramKernels gram_kernels;
-const GramKernels gram_kernels = {panel, take, square, multiply};
+const GramKernels gram_kernels = {take, square};
+
+extern const GramProducts gram_products;
+const GramProducts gram_products = {panel,    pixels_at_once, most_direct, room,
+                                    multiply, nullptr,        nullptr};
 
 }  // namespace fastconv::FASTCONV_ISA

@@ -127,17 +127,26 @@ struct GramProduct {
   const float* f;
   const float* constant;
   float* to;
-  float* spare;                    // takes what a last panel has beyond the outputs
+  float* room;                     // as `room` below asks for
   int64_t depth, outputs, pixels;  // outputs: a multiple of 16
   int64_t f_block, to_block;       // strides, in floats
   bool accumulate;
 };
 
 struct GramKernels {
-  int panel;
   void (*take)(const float* from, int64_t pixels, const float* shift, float* to, float* total);
   void (*square)(const float* a, const float* b, int64_t pixels, bool fresh, float* sums, int64_t row);
+};
+
+struct GramProducts {
+  int panel;                        // outputs in a panel of U
+  int64_t pixels;                   // what it takes at once; chunks are multiples of it
+  int64_t most_direct;              // blocks of 16 channels that it reads where they lie in memory
+  int64_t (*room)(int64_t depth);   // floats
   void (*multiply)(const GramProduct&);
+  // A panel as `multiply` wants it, in so many floats.  Null: [k][panel], as it is.
+  int64_t (*cut_floats)(int64_t depth);
+  void (*cut)(const float* panel, int64_t depth, float* to);
 };
 
 struct FewKernels {
@@ -236,6 +245,7 @@ struct Kernels {
   const WinogradGradWeight* winograd_grad_weight_f4;
   const WinogradGradWeight* winograd_grad_weight_f6;
   const GramKernels* gram;
+  const GramProducts* gram_products[2];  // [1]: of many channels
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

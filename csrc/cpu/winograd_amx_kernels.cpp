@@ -19,46 +19,12 @@ void turn_panels(const WinogradOther&, int64_t e, int64_t first, int64_t panels,
 namespace fastconv::FASTCONV_ISA {
 namespace {
 
-constexpr int64_t panel = 32;
-
-// The first `count` of 16 floats; zeros for the others.
-inline __m512 some(const float* from, int64_t count) {
-  if (count <= 0) return _mm512_setzero_ps();
-  return count >= 16 ? _mm512_loadu_ps(from)
-                     : _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), from);
-}
-
-void cut_v(const WinogradProduct& p, int64_t steps, const float* v, uint32_t* a) {
-  for (int64_t first = 0; first < p.tiles; first += group)
-    for (int64_t s = 0; s < steps; ++s, a += step_pairs) {
-      const int64_t rest = p.depth - s * step, rows = smaller(group, p.tiles - first);
-      const float* from = v + 2 * s * p.v_block + first * block_width;
-      for (int64_t t = 0; t < rows; ++t, from += block_width)
-        cut(some(from, rest), some(from + p.v_block, rest - group), a + t * group);
-    }
-}
-
-void cut_u(int64_t depth, int64_t panels, int64_t panel_floats, int64_t steps, const float* u,
-           uint32_t* b) {
-  const int64_t half = steps * step_pairs;  // from one block of 16 outputs to the next
-  for (int64_t j = 0; j < panels; ++j, b += 2 * half)
-    for (int64_t s = 0; s < steps; ++s) {
-      const float* from = u + j * panel_floats + s * step * panel;
-      const int64_t rest = depth - s * step;
-      uint32_t* to = b + s * step_pairs;
-      for (int64_t k = 0; k < group; ++k, from += panel, to += group) {
-        const auto row = [&](int64_t at, int64_t o) {
-          return at < rest ? _mm512_loadu_ps(from + (at - k) * panel + o) : _mm512_setzero_ps();
-        };
-        cut(row(k, 0), row(k + group, 0), to);
-        cut(row(k, group), row(k + group, group), to + half);
-      }
-    }
-}
+constexpr int64_t panel = 2 * group;
 
 // All tiles with one block of up to 64 outputs, of one element.
 void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, const uint32_t* a,
                     const uint32_t* b, float* m) {
+  const int64_t next = steps * step_pairs;  // from one block of 16 to the next
   alignas(64) float whole[2][2 * square];  // takes what a last group has beyond the tiles
   const Sums aside{{{whole[0], whole[1]}, {whole[0] + square, whole[1] + square}}, block_width};
   for (int64_t o = 0; o < outputs; o += 2 * group) {
@@ -70,9 +36,8 @@ void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, co
       float *const to = low + first * block_width, *const high = to + p.m_block;
       const Sums straight{{{to, high}, {to + square, high + square}}, block_width};
       const bool full = tiles == rows * group;
-      multiply_of[rows - 1][columns - 1](a + first / group * steps * step_pairs,
-                                         b + o / group * steps * step_pairs, steps,
-                                         full ? straight : aside, true);
+      multiply_of[rows - 1][columns - 1](a + first / group * next, b + o / group * next, steps, nullptr,
+                                         full ? straight : aside);
       for (int c = 0; !full && c < columns; ++c)
         __builtin_memcpy(straight.at[0][c], whole[c], static_cast<size_t>(tiles * 64));
     }
@@ -89,7 +54,7 @@ void multiply(const WinogradProduct& p) {
   uint32_t* const a = aligned_pairs(p.room);
   uint32_t* const b = a + ceil_div(p.tiles, group) * steps * step_pairs;
   for (int64_t e = 0; e < p.elements; ++e) {
-    cut_v(p, steps, p.v + e * p.v_element, a);
+    cut_a(p.v + e * p.v_element, p.v_block, p.tiles, p.depth, a);
     for (int64_t cob = 0; cob < cobs; ++cob) {
       const int64_t outputs = smaller(cob_width, p.outputs - cob * cob_width);
       const int64_t panels = ceil_div(outputs, panel);
@@ -99,7 +64,8 @@ void multiply(const WinogradProduct& p) {
                             p.panel_floats);
       else
         u = p.u + cob * p.u_cob + e * panels * p.panel_floats;
-      cut_u(p.depth, panels, p.panel_floats, steps, u, b);
+      for (int64_t j = 0; j < panels; ++j)
+        cut_panel(u + j * p.panel_floats, p.depth, b + 2 * j * steps * step_pairs);
       multiply_block(p, outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element);
     }
   }

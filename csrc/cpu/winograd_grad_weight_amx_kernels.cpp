@@ -26,18 +26,14 @@ void cut_w(const float* w, int64_t tiles, uint32_t* b) {
       cut(line(w, t + r, tiles), line(w, t + r + group, tiles), b + r * group);
 }
 
+// The squares of the same cut, transposed.
 void cut_v(const float* v, int64_t tiles, uint32_t* a) {
-  for (int64_t t = 0; t < tiles; t += step, a += step_pairs) {
-    V squares[pieces][group];
-    for (int64_t r = 0; r < group; ++r) {
-      const Pieces pair = cut(line(v, t + r, tiles), line(v, t + r + group, tiles));
-      for (int piece = 0; piece < pieces; ++piece) squares[piece][r] = (V)pair.of[piece];
-    }
-    for (int piece = 0; piece < pieces; ++piece) {
-      transpose(squares[piece]);
-      for (int64_t k = 0; k < group; ++k)
-        _mm512_store_si512(a + piece * square + k * group, (__m512i)squares[piece][k]);
-    }
+  cut_w(v, tiles, a);
+  for (const uint32_t* const end = a + steps_of(tiles) * step_pairs; a < end; a += square) {
+    V lines[group];
+    for (int64_t r = 0; r < group; ++r) lines[r] = (V)_mm512_load_si512(a + r * group);
+    transpose(lines);
+    for (int64_t r = 0; r < group; ++r) _mm512_store_si512(a + r * group, (__m512i)lines[r]);
   }
 }
 
@@ -63,8 +59,8 @@ void add(const OuterProduct& p) {
         float *const to = p.du + k * p.du_row + o, *const below = to + group * p.du_row;
         const Sums sums{{{to, to + group}, {below, below + group}}, p.du_row};
         const int rows = p.inputs - k > group ? 2 : 1, columns = p.outputs - o > group ? 2 : 1;
-        multiply_of[rows - 1][columns - 1](a + k / group * next, b + o / group * next, steps, sums,
-                                           p.fresh && t == 0);
+        multiply_of[rows - 1][columns - 1](a + k / group * next, b + o / group * next, steps,
+                                           p.fresh && t == 0 ? nullptr : &sums, sums);
       }
   }
 }
