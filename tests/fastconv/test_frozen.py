@@ -195,23 +195,25 @@ def test_moments_are_those_of_the_features(channels: int, n: int) -> None:
     assert backward < 10 * BACKWARD  # a covariance's gradient is large where a ReLU may flip
 
 
-@pytest.mark.parametrize("channels", [192, 200, 257])
-@pytest.mark.parametrize("taps", [[], [1]])
-def test_many_channels_have_the_moments_of_the_features(channels: int, taps: list[int]) -> None:
-    """From 192 channels on, the matrix unit multiplies where there is one."""
-    module = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU())
-    weight, gradients = torch.rand(channels, channels), []
+@pytest.mark.parametrize("channels", [48, 192, 200, 257])
+@pytest.mark.parametrize("taps", [[3], [1, 3], [1], []])
+def test_gradients_of_moments_taps_and_later_layers_add_up(channels: int, taps: list[int]) -> None:
+    """With 192 channels and more, the matrix unit multiplies where there is one."""
+    module = nn.Sequential(
+        nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, 5, 3), nn.ReLU()
+    )
+    x, weight = torch.rand(1, 3, 19, 23), torch.rand(channels, channels)
+    gradients = []
     for double in (False, True):
-        own, x = copy.deepcopy(module), torch.linspace(0, 1, 3 * 19 * 23).view(1, 3, 19, 23)
-        given = (x.sin() if not double else x.sin().double()).requires_grad_()
+        own, given = copy.deepcopy(module), x.clone().requires_grad_()
         if double:
-            features = own.double()(given)
-            found = [*([features] if taps else []), *moments_of(features)]
+            outputs = outputs_of(own.double(), [*taps, 1], given.double())
+            outputs[-1:] = moments_of(outputs[-1])
         else:
-            *tapped, pair = freeze(own, taps, "auto", [1])(given)
-            found = [*tapped, *pair]
-        total = sum(t.square().sum() for t in found[:-1])
-        (total + (weight.to(found[-1]) * found[-1]).sum()).backward()
+            *outputs, pair = freeze(own, taps, "auto", [1])(given)
+            outputs += pair
+        total = sum(t.square().sum() for t in outputs[:-1])
+        (total + (weight.to(outputs[-1]) * outputs[-1]).sum()).backward()
         gradients.append(given.grad)
     single, true = gradients
     assert float((single - true).norm() / true.norm()) < 10 * BACKWARD
