@@ -205,28 +205,28 @@ struct WinogradGemm {
                int64_t to_panel);
 };
 
-// dU[k][o] += sum_t V[k/16][t][k%16] W[o/16][t][o%16]
+// sums[i][j] += sum_t a[i/16][t][i%16] b[j/16][t][j%16]
 struct OuterProduct {
-  const float* v;
-  const float* w;
-  float* du;
-  int64_t tiles, inputs, outputs;  // inputs: a multiple of 16, outputs: of the panel
-  int64_t v_block, w_block, du_row;
-  bool fresh;   // du holds nothing yet
+  const float* a;
+  const float* b;
+  float* sums;
+  int64_t tiles, rows, columns;  // rows: a multiple of 16, columns: of the panel
+  int64_t a_block, b_block, sums_row;
+  bool fresh;   // sums hold nothing yet
   float* room;  // as `room` below asks for
 };
 
 struct OuterProducts {
-  int panel;       // output channels that are computed together
-  int64_t inputs;  // input channels that `add` takes at most
-  int64_t tiles;   // of a chunk, at least, so that passing through dU pays
-  int64_t (*room)(int64_t inputs, int64_t outputs);  // floats
+  int panel;      // columns that are computed together
+  int64_t rows;   // that `add` takes at most
+  int64_t tiles;  // of a chunk, at least, so that passing through the sums pays
+  int64_t (*room)(int64_t rows, int64_t columns);  // floats
   void (*add)(const OuterProduct&);
 };
 
 struct WinogradGradWeight {
   void (*gradient)(float* strip, int64_t tiles, float* w, int64_t element);
-  void (*weights)(const float* du, int64_t element, int64_t count, float* dw, int64_t out_stride);
+  void (*weights)(const float* du, int64_t element, int64_t count, float* dw);
 };
 
 struct Kernels {

@@ -1,6 +1,6 @@
 // The sums over tiles of winograd_grad_weight_kernels.cpp on Intel's matrix unit (amx.h).
 //
-//   A: V, with tiles along its lines, so that squares of it are transposed      B: W, as it is
+//   A: W, with tiles along its lines, so that squares of it are transposed      B: V, as it is
 #include "amx.h"
 
 #include "kernels.h"
@@ -20,15 +20,15 @@ inline __m512 line(const float* from, int64_t t, int64_t tiles) {
   return t < tiles ? _mm512_loadu_ps(from + t * block_width) : _mm512_setzero_ps();
 }
 
-void cut_w(const float* w, int64_t tiles, uint32_t* b) {
+void cut_columns(const float* from, int64_t tiles, uint32_t* b) {
   for (int64_t t = 0; t < tiles; t += step, b += step_pairs)
     for (int64_t r = 0; r < group; ++r)
-      cut(line(w, t + r, tiles), line(w, t + r + group, tiles), b + r * group);
+      cut(line(from, t + r, tiles), line(from, t + r + group, tiles), b + r * group);
 }
 
 // The squares of the same cut, transposed.
-void cut_v(const float* v, int64_t tiles, uint32_t* a) {
-  cut_w(v, tiles, a);
+void cut_rows(const float* from, int64_t tiles, uint32_t* a) {
+  cut_columns(from, tiles, a);
   for (const uint32_t* const end = a + steps_of(tiles) * step_pairs; a < end; a += square) {
     V lines[group];
     for (int64_t r = 0; r < group; ++r) lines[r] = (V)_mm512_load_si512(a + r * group);
@@ -37,30 +37,30 @@ void cut_v(const float* v, int64_t tiles, uint32_t* a) {
   }
 }
 
-int64_t room(int64_t inputs, int64_t outputs) {
-  return steps_of(tiles_at_once) * step_pairs * (inputs + outputs) / group + group;
+int64_t room(int64_t rows, int64_t columns) {
+  return steps_of(tiles_at_once) * step_pairs * (rows + columns) / group + group;
 }
 
-// With 16 input channels, squares half empty: cutting takes longer than multiplying.
+// With 16 rows or columns, squares half empty: cutting takes longer than multiplying.
 void add(const OuterProduct& p) {
-  if (p.inputs <= group) return avx512::outer_products.add(p);
+  if (p.rows <= group) return avx512::outer_products.add(p);
   const TileRegisters in_use;
   uint32_t* const a = aligned_pairs(p.room);
   for (int64_t t = 0; t < p.tiles; t += tiles_at_once) {
     const int64_t tiles = smaller(tiles_at_once, p.tiles - t), steps = steps_of(tiles);
     const int64_t next = steps * step_pairs;  // from one block of 16 channels to the next
-    uint32_t* const b = a + p.inputs / group * next;
-    for (int64_t k = 0; k < p.inputs / group; ++k)
-      cut_v(p.v + k * p.v_block + t * block_width, tiles, a + k * next);
-    for (int64_t o = 0; o < p.outputs / group; ++o)
-      cut_w(p.w + o * p.w_block + t * block_width, tiles, b + o * next);
-    for (int64_t o = 0; o < p.outputs; o += 2 * group)
-      for (int64_t k = 0; k < p.inputs; k += 2 * group) {
-        float *const to = p.du + k * p.du_row + o, *const below = to + group * p.du_row;
-        const Sums sums{{{to, to + group}, {below, below + group}}, p.du_row};
-        const int rows = p.inputs - k > group ? 2 : 1, columns = p.outputs - o > group ? 2 : 1;
-        multiply_of[rows - 1][columns - 1](a + k / group * next, b + o / group * next, steps,
-                                           p.fresh && t == 0 ? nullptr : &sums, sums);
+    uint32_t* const b = a + p.rows / group * next;
+    for (int64_t i = 0; i < p.rows / group; ++i)
+      cut_rows(p.a + i * p.a_block + t * block_width, tiles, a + i * next);
+    for (int64_t j = 0; j < p.columns / group; ++j)
+      cut_columns(p.b + j * p.b_block + t * block_width, tiles, b + j * next);
+    for (int64_t j = 0; j < p.columns; j += 2 * group)
+      for (int64_t i = 0; i < p.rows; i += 2 * group) {
+        float *const to = p.sums + i * p.sums_row + j, *const below = to + group * p.sums_row;
+        const Sums sums{{{to, to + group}, {below, below + group}}, p.sums_row};
+        const int down = p.rows - i > group ? 2 : 1, across = p.columns - j > group ? 2 : 1;
+        multiply_of[down - 1][across - 1](a + i / group * next, b + j / group * next, steps,
+                                          p.fresh && t == 0 ? nullptr : &sums, sums);
       }
   }
 }
@@ -68,11 +68,11 @@ void add(const OuterProduct& p) {
 }  // namespace
 
 constexpr int panel = 2 * group;
-constexpr int64_t inputs_together = 128;
+constexpr int64_t rows_together = 128;
 // Single runs with 64, 128 and 256 channels: 256 tiles 85, 44, 33 ms; 384 79, 39, 29; 512 79, 43, 38.
 constexpr int64_t least_tiles = 384;
 
 extern const OuterProducts outer_products;
-const OuterProducts outer_products = {panel, inputs_together, least_tiles, room, add};
+const OuterProducts outer_products = {panel, rows_together, least_tiles, room, add};
 
 }  // namespace fastconv::FASTCONV_ISA
