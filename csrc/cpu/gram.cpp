@@ -21,6 +21,7 @@ namespace fastconv {
 namespace {
 
 constexpr int64_t forward_pixels = 128;  // in a chunk
+constexpr int64_t most_panel = 32;       // outputs in a panel of the way back
 
 struct Sizes {
   int64_t blocks, row;  // row: of the second moment; a power of two would share few cache sets
@@ -205,13 +206,17 @@ void pack_gradient(const float* d, float scale, const float* mean, const Back& b
   parallel_for(back.outputs / panel, [&](int64_t index, int64_t thread) {
     float* const made = u + index * back.panel_floats;
     float* const to = back.products.cut ? shares + thread * back.share : made;
+    const int64_t o = index * panel, count = std::clamp(channels - o, int64_t{0}, panel);
+    float sums[most_panel] = {};
+    std::fill_n(to, panel * channels, 0.f);
+    kernels().gemm->f32.copy_matrix(to, panel, d + o * channels, 1, channels, channels, count);
     for (int64_t k = 0; k < channels; ++k)
-      for (int64_t i = 0; i < panel; ++i) {
-        const int64_t o = index * panel + i;
-        const float both = o < channels ? d[o * channels + k] + d[k * channels + o] : 0.f;
-        to[k * panel + i] = scale * both;
-        constant[o] -= scale * both * mean[k];
+      for (int64_t i = 0; i < count; ++i) {
+        const float both = scale * (to[k * panel + i] + d[k * channels + o + i]);
+        to[k * panel + i] = both;
+        sums[i] += both * mean[k];
       }
+    for (int64_t i = 0; i < count; ++i) constant[o + i] -= sums[i];
     if (back.products.cut) back.products.cut(to, channels, made);
   });
 }

@@ -1,8 +1,14 @@
 // The blocking of Winograd's gradient to the weights (equations: the kernels' file).
 //
-// Threads transform a chunk of tiles, x and dy alike, into V and W, which live in the third-level
-// cache; then they share out the elements e and blocks of output channels.  Each such piece
-// of dU belongs to one thread at a time, so that there is nothing to add up in the end.
+// x and dy are transformed into V and W chunk by chunk of tiles, and their products added to dU.  Two
+// schedules:
+//
+//   own     Few channels and many tiles.  A thread has its share of the chunks, and a dU of its own:
+//           all three stay in its second-level cache.  The dUs are added in the end, in order, so that
+//           the result does not depend on which thread was faster.
+//   shared  Threads transform a large chunk together, whose V and W live in the third-level cache; then
+//           they share out the elements e and blocks of output channels.  Each such piece of dU
+//           belongs to one thread at a time, so that there is nothing to add up in the end.
 #include <algorithm>
 
 #include "parallel.h"
@@ -17,12 +23,18 @@ const WinogradGradWeight& kernels_of(int tile) {
   return tile == 4 ? *kernels().winograd_grad_weight_f4 : *kernels().winograd_grad_weight_f6;
 }
 
+// Of `own`: tiles of a chunk, and the most that a dU may take.  64 to 64 channels at 512 x 512 on a Xeon,
+// medians of runs: 41 to 50 ms, with 64 tiles 55 to 60, with 128 53 to 64, shared 70 to 79.  64 to 128
+// channels, with 1.2 MB of dU, gain nothing.
+constexpr int64_t own_tiles = 32, own_bytes = 640 << 10;
+
 struct Plan {
   Tiles tiles;
   int64_t k_blocks, o_blocks, inputs;  // inputs: padded to panels
-  int64_t chunk;
+  bool own;
+  int64_t chunk, chunks;
   TileStrides v, w;
-  int64_t du_element;
+  int64_t du_rows, du_element;
 
   Plan(int tile, const Geometry& g)
       : tiles(tile, g.n, g.out_h, g.out_w),
@@ -35,24 +47,36 @@ struct Plan {
     // share the third-level cache), but enough tiles for dU to be worth passing through.
     const int64_t each = tiles.elements() * (k_blocks + o_blocks) * block_width * sizeof(float);
     chunk = std::min(std::max((int64_t{3} << 20) / each, kernels().winograd_sums->tiles), tiles.count);
+    du_rows = o_blocks * block_width;
+    own = tiles.elements() * du_rows * inputs * int64_t{sizeof(float)} <= own_bytes &&
+          tiles.count >= 8 * own_tiles * thread_count();
+    if (own) chunk = own_tiles;
+    chunks = ceil_div(tiles.count, chunk);
     v = strides_for(k_blocks, chunk);
     w = strides_for(o_blocks, chunk);
-    du_element = o_blocks * block_width * inputs + block_width;
+    du_element = du_rows * inputs + block_width;
   }
 
   int64_t v_floats() const { return tiles.elements() * v.element; }
   int64_t w_floats() const { return tiles.elements() * w.element; }
   int64_t du_floats() const { return tiles.elements() * du_element; }
-  int64_t room_floats() const {
+  // What each thread has beside V, W and dU.
+  int64_t share_floats() const {
     const OuterProducts& sums = *kernels().winograd_sums;
-    return sums.room(sums.rows, inputs);
+    return Strip::floats + sums.room(sums.rows, inputs);
   }
 };
 
-void transform_picture(const Picture& x, const Geometry& g, const Plan& p, int64_t first, int64_t last,
-                       int64_t block, float* v, float* strip) {
-  if (block * block_width < x.channels) {
-    transform_input(x, nullptr, g.pad_top, g.pad_left, p.tiles, first, last, block, v, p.v, strip);
+struct Job {
+  const Geometry& g;
+  Picture x, dy;
+};
+
+void transform_picture(const Job& job, const Plan& p, int64_t first, int64_t last, int64_t block,
+                       float* v, float* strip) {
+  if (block * block_width < job.x.channels) {
+    transform_input(job.x, nullptr, job.g.pad_top, job.g.pad_left, p.tiles, first, last, block, v, p.v,
+                    strip);
     return;
   }
   for (int64_t e = 0; e < p.tiles.elements(); ++e)  // the last panel's padding
@@ -68,15 +92,62 @@ void transform_gradient(const Picture& dy, const Plan& p, int64_t first, int64_t
   });
 }
 
-void add_chunk(const Plan& p, bool fresh, int64_t tiles, const float* v, const float* w, float* du,
-               float* rooms) {
+// Of the tiles first ... last, one block of V or of W.
+void transform(const Job& job, const Plan& p, int64_t first, int64_t last, int64_t index, float* v,
+               float* w, float* strip) {
+  if (index < p.k_blocks)
+    transform_picture(job, p, first, last, index, v, strip);
+  else
+    transform_gradient(job.dy, p, first, last, index - p.k_blocks, w, strip);
+}
+
+// As many rows of one element of dU as the kernel takes, `first` the first one.
+void add_rows(const Plan& p, int64_t e, int64_t first, bool fresh, int64_t tiles, const float* v,
+              const float* w, float* du, float* room) {
   const OuterProducts& sums = *kernels().winograd_sums;
-  const int64_t outputs = p.o_blocks * block_width, parts = ceil_div(outputs, sums.rows);
-  parallel_for(p.tiles.elements() * parts, [&](int64_t index, int64_t thread) {
-    const int64_t e = index / parts, first = index % parts * sums.rows;
-    sums.add({w + e * p.w.element + first / block_width * p.w.block, v + e * p.v.element,
-              du + e * p.du_element + first * p.inputs, tiles, std::min(sums.rows, outputs - first),
-              p.inputs, p.w.block, p.v.block, p.inputs, fresh, rooms + thread * p.room_floats()});
+  sums.add({w + e * p.w.element + first / block_width * p.w.block, v + e * p.v.element,
+            du + e * p.du_element + first * p.inputs, tiles, std::min(sums.rows, p.du_rows - first),
+            p.inputs, p.w.block, p.v.block, p.inputs, fresh, room});
+}
+
+void run_shared(const Job& job, const Plan& p, float* v, float* w, float* du, float* shares) {
+  const int64_t rows = kernels().winograd_sums->rows, parts = ceil_div(p.du_rows, rows);
+  const auto strip = [&](int64_t thread) { return shares + thread * p.share_floats(); };
+  for (int64_t first = 0; first < p.tiles.count; first += p.chunk) {
+    const int64_t last = std::min(first + p.chunk, p.tiles.count);
+    parallel_for(p.k_blocks + p.o_blocks, [&](int64_t index, int64_t thread) {
+      transform(job, p, first, last, index, v, w, strip(thread));
+    });
+    parallel_for(p.tiles.elements() * parts, [&](int64_t index, int64_t thread) {
+      add_rows(p, index / parts, index % parts * rows, first == 0, last - first, v, w, du,
+               strip(thread) + Strip::floats);
+    });
+  }
+}
+
+// Leaves the sum in the first part's dU, which `work` begins with.
+void run_own(const Job& job, const Plan& p, float* work) {
+  const int64_t parts = thread_count(), rows = kernels().winograd_sums->rows;
+  const int64_t share = p.du_floats() + p.v_floats() + p.w_floats() + p.share_floats();
+  parallel_for(parts, [&](int64_t part, int64_t) {
+    float* const du = work + part * share;
+    float* const v = du + p.du_floats();
+    float* const w = v + p.v_floats();
+    float* const strip = w + p.w_floats();
+    const int64_t begin = part * p.chunks / parts, end = (part + 1) * p.chunks / parts;
+    for (int64_t c = begin; c < end; ++c) {
+      const int64_t first = c * p.chunk, last = std::min(first + p.chunk, p.tiles.count);
+      for (int64_t index = 0; index < p.k_blocks + p.o_blocks; ++index)
+        transform(job, p, first, last, index, v, w, strip);
+      for (int64_t e = 0; e < p.tiles.elements(); ++e)
+        for (int64_t row = 0; row < p.du_rows; row += rows)
+          add_rows(p, e, row, c == begin, last - first, v, w, du, strip + Strip::floats);
+    }
+  });
+  parallel_for(p.tiles.elements(), [&](int64_t e, int64_t) {
+    float* const to = work + e * p.du_element;
+    for (int64_t part = 1; part < parts; ++part)
+      for (int64_t i = 0; i < p.du_rows * p.inputs; ++i) to[i] += to[part * share + i];
   });
 }
 
@@ -95,28 +166,18 @@ void collect(const Plan& p, const Geometry& g, const float* du, float* dw) {
 void grad_weight(int tile, const Problem& problem, const Operands& operands) {
   const Geometry& g = problem.g;
   const Plan p(tile, g);
-  const Picture dy = picture_of(problem, operands.a, g.c_out, g.out_h, g.out_w);
-  const Picture x = picture_of(problem, operands.b, g.c_in, g.h, g.w);
-  const int64_t threads = thread_count();
-  const int64_t floats = p.v_floats() + p.w_floats() + p.du_floats() +
-                         threads * (Strip::floats + p.room_floats());
+  const Job job{g, picture_of(problem, operands.b, g.c_in, g.h, g.w),
+                picture_of(problem, operands.a, g.c_out, g.out_h, g.out_w)};
+  const int64_t whole = p.du_floats() + p.v_floats() + p.w_floats();
+  const int64_t floats = thread_count() * p.share_floats() + whole * (p.own ? thread_count() : 1);
   Workspace space(Workspace::bytes_for<float>(floats));
-  float* v = space.take<float>(floats);
-  float* w = v + p.v_floats();
-  float* du = w + p.w_floats();
-  float* strips = du + p.du_floats();
-  float* rooms = strips + threads * Strip::floats;
-  for (int64_t first = 0; first < p.tiles.count; first += p.chunk) {
-    const int64_t last = std::min(first + p.chunk, p.tiles.count);
-    parallel_for(p.k_blocks + p.o_blocks, [&](int64_t index, int64_t thread) {
-      float* strip = strips + thread * Strip::floats;
-      if (index < p.k_blocks)
-        transform_picture(x, g, p, first, last, index, v, strip);
-      else
-        transform_gradient(dy, p, first, last, index - p.k_blocks, w, strip);
-    });
-    add_chunk(p, first == 0, last - first, v, w, du, rooms);
-  }
+  float* const du = space.take<float>(floats);
+  float* const v = du + p.du_floats();
+  float* const w = v + p.v_floats();
+  if (p.own)
+    run_own(job, p, du);
+  else
+    run_shared(job, p, v, w, du, w + p.w_floats());
   collect(p, g, du, static_cast<float*>(operands.out));
 }
 

@@ -52,6 +52,7 @@ CASES = (
     ("64 channels to three", (1, 64, 20, 21), 3, 1),
     ("65 outputs, one past a block of 64", (1, 64, 16, 16), 65, 1),
     ("so many channels that threads share the tiles", (1, 160, 24, 24), 130, 1),
+    ("so many tiles that each thread sums weights' gradients", (2, 20, 131, 139), 24, 1),
 )
 NAMES = [case[0] for case in CASES]
 
@@ -83,6 +84,15 @@ def test_agrees_with_double_precision(
     assert relative_error(backend.forward(x, weight, bias, g), y64.detach()) < TOLERANCE[algo]
     assert relative_error(backend.grad_input(dy, weight, g), x64.grad) < TOLERANCE[algo]
     assert relative_error(backend.grad_weight(dy, x, g), weight64.grad) < TOLERANCE[algo]
+
+
+@pytest.mark.parametrize("channels", [16, 64, 160])
+def test_gradients_do_not_depend_on_which_thread_was_faster(channels: int) -> None:
+    x, dy = torch.randn(2, 1, channels, 131, 139)
+    g = geometry_of(x.shape, (channels, channels, 3, 3), padding=1)
+    first = native.using("f4").grad_weight(dy, x, g)
+    for _ in range(5):
+        assert torch.equal(native.using("f4").grad_weight(dy, x, g), first)
 
 
 def test_padding_may_differ_from_side_to_side() -> None:
