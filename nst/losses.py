@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from fastconv import Moments, conv2d, moments_of
 from fastconv.errors import BackendUnavailableError
-from fastconv.registry import resolve
+from fastconv.registry import load
 
 Statistics = tuple[Tensor, ...]
 
@@ -97,7 +97,7 @@ def mean_square(a: Tensor, b: Tensor) -> Tensor:
 def _native() -> bool:
     """Asked of this one alone: fastconv.backends() imports them all, numba for a quarter second."""
     try:
-        resolve("native", "cpu", torch.float32)
+        load("native")
     except BackendUnavailableError:
         return False
     return True

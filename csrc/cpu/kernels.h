@@ -110,6 +110,7 @@ struct DotKernels {
   DotKernelsOf<double> f64;
 };
 
+// Where something is `streamed`, the caller ends with gemm's stream_end: once for many strips.
 struct PictureKernels {
   void (*gather)(const Picture&, const Window&, float* strip);
   void (*scatter)(const Picture&, const Window&, const float* strip, bool streamed);

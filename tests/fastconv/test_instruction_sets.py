@@ -41,8 +41,9 @@ def test_named_set_is_the_one_in_use(isa: str) -> None:
 
 
 def other_sets() -> list[str]:
-    """Not the first, which all other tests ran on, nor AVX-512 beside AMX: they differ in
-    Winograd's products alone, which test_winograd.py runs on every set."""
+    """Not the first, which all other tests ran on, nor AVX-512 beside AMX: they differ in the
+    products of Winograd and of moments, which test_winograd.py and test_frozen.py run on every
+    set."""
     sets = instruction_sets()
     return [isa for isa in sets[1:] if (isa, sets[0]) != ("avx512", "amx")]
 
