@@ -29,7 +29,10 @@ def grad_input(dy: Tensor, weight: Tensor, g: ConvGeometry) -> Tensor:
 
 def grad_weight(dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor:
     weight = dy.new_empty(1).expand(g.weight_shape)
-    return _backward(dy, _pad(x, g)[0], weight, g, (False, True, False))[1]
+    dw = _backward(dy, _pad(x, g)[0], weight, g, (False, True, False))[1]
+    if dw.dtype is torch.bfloat16 and dw.device.type == "cpu":
+        _clear_unseeing_taps(dw, g)
+    return dw
 
 
 def grad_bias(dy: Tensor, g: ConvGeometry) -> Tensor:
@@ -43,6 +46,26 @@ def _backward(
     return torch.ops.aten.convolution_backward(
         dy, x, weight, None, g.stride, padding, g.dilation, False, (0, 0), g.groups, wanted
     )
+
+
+def _clear_unseeing_taps(dw: Tensor, g: ConvGeometry) -> None:
+    """Taps that lie on padding alone have gradient 0; torch 2.13 leaves what was in memory there.
+
+    It does so for bfloat16 on processors with AMX, and not always.
+    """
+    top, _, left, _ = g.padding
+    for u in range(g.kh):
+        if not _sees(u * g.dilation[0] - top, g.stride[0], g.out_h, g.h):
+            dw[:, :, u].zero_()
+    for v in range(g.kw):
+        if not _sees(v * g.dilation[1] - left, g.stride[1], g.out_w, g.w):
+            dw[:, :, :, v].zero_()
+
+
+def _sees(first: int, stride: int, outputs: int, size: int) -> bool:
+    """Whether one of first, first + stride, ... (`outputs` of them) lies in [0, size)."""
+    inside = first if first >= 0 else first % stride
+    return inside < size and inside <= first + (outputs - 1) * stride
 
 
 def _pad(x: Tensor, g: ConvGeometry) -> tuple[Tensor, tuple[int, int]]:

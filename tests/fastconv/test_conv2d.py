@@ -158,3 +158,16 @@ def test_calls_from_several_threads_at_once(backend: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(right, range(12)):
             assert all(finding.passed for finding in found)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES], ids=str)
+def test_a_tap_on_padding_alone_has_no_gradient_whatever_memory_held(
+    dtype: torch.dtype, backend: str
+) -> None:
+    x, w = torch.ones(1, 2, 1, 1, dtype=dtype), torch.ones(3, 2, 2, 2, dtype=dtype)
+    w.requires_grad_()
+    for _ in range(50):
+        used_before = [torch.full((size,), 1e4, dtype=dtype) for size in (24, 64, 256, 1024)]
+        del used_before
+        (dw,) = torch.autograd.grad(conv2d(x, w, stride=3, padding=1, backend=backend).sum(), w)
+        assert dw.tolist() == [[[[0, 0], [0, 1]]] * 2] * 3
