@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -17,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from .clock import Clock
 from .frozen_stage import Moments, Outputs, Readings, Stage, check_channels
 from .geometry import ConvGeometry
+from .memory import Recycler, empty
 from .registry import load
 
 BLOCK = 16  # channels side by side
@@ -98,39 +98,6 @@ def _padded(channels: int) -> int:
     return (channels + BLOCK - 1) // BLOCK * BLOCK
 
 
-def _empty(dtype: type[np.generic], size: int) -> np.ndarray:
-    """Memory that begins with a cache line, or the kernels could not write around the caches.
-
-    It is NumPy's, which asks Linux for pages of 2 MB: VGG19's run at 512 px takes 351 ms, and with
-    pages of 4 KB 378.
-    """
-    line = 64 // np.dtype(dtype).itemsize
-    whole = np.empty(size + line - 1, dtype)
-    start = -(whole.ctypes.data // whole.itemsize) % line
-    return whole[start : start + size]
-
-
-class Recycler:
-    """Buffers that come back when the last tensor on them is gone.
-
-    Memory that is mapped afresh costs a page fault every 4 KB; a frozen stack is called hundreds
-    of times with the same sizes.
-    """
-
-    def __init__(self, dtype: type[np.generic], size: int) -> None:
-        self._dtype, self._size = dtype, size
-        self._free: list[np.ndarray] = []
-
-    def take(self) -> Tensor:
-        try:
-            base = self._free.pop()
-        except IndexError:
-            base = _empty(self._dtype, self._size)
-        lent = base[:]  # the tensor's storage holds on to this array, and it to `base`
-        weakref.finalize(lent, self._free.append, base)
-        return torch.from_numpy(lent)
-
-
 class Plan:
     """A run at one size of pictures: its steps and its memory."""
 
@@ -148,13 +115,13 @@ class Plan:
         self.buffer_floats = [max(floats[0::2]), max(floats[1::2], default=1)]
         self.taps = [i for i, step in enumerate(self.steps) if step.stage.last in read.taps]
         self.moments = [i for i, step in enumerate(self.steps) if step.stage.last in read.moments]
-        self.outputs = {
-            i: Recycler(np.float32, int(np.prod(self.steps[i].output_shape))) for i in self.taps
-        }
+        self.outputs = {i: Recycler(torch.float32, self.steps[i].output_shape) for i in self.taps}
         # what moments are taken of is kept, blocked, for the way back
-        self.features = {i: Recycler(np.float32, self.steps[i].output_floats) for i in self.moments}
+        self.features = {
+            i: Recycler(torch.float32, (self.steps[i].output_floats,)) for i in self.moments
+        }
         self.words = [step.decision_words for step in self.steps]
-        self.decisions = Recycler(np.int16, max(sum(self.words), 1))
+        self.decisions = Recycler(torch.int16, (max(sum(self.words), 1),))
 
     @property
     def space_floats(self) -> int:
@@ -170,7 +137,7 @@ class Plan:
     def arena(self) -> tuple[Tensor, Tensor, Tensor]:
         """Two pictures, from one of which each stage goes to the other, and the work space."""
         sizes = [*self.buffer_floats, self.space_floats]
-        first, second, space = (torch.from_numpy(_empty(np.float32, size)) for size in sizes)
+        first, second, space = (empty(torch.float32, size) for size in sizes)
         return first, second, space
 
     def bits(self, decisions: Tensor) -> list[Tensor | None]:
@@ -181,7 +148,7 @@ class Plan:
         )
 
     def memory(self) -> int:
-        outputs = sum(int(np.prod(self.steps[i].output_shape)) for i in self.taps)
+        outputs = sum(math.prod(self.steps[i].output_shape) for i in self.taps)
         features = sum(self.steps[i].output_floats for i in self.moments)
         floats = sum(self.buffer_floats) + self.space_floats + outputs + features
         weights = 0
@@ -296,7 +263,7 @@ class _Run(torch.autograd.Function):
         ctx.plan, ctx.lock, ctx.layout, ctx.shape, ctx.clock = plan, lock, layout, x.shape, clock
         ctx.decisions = plan.decisions.take()
         ctx.features = {i: plan.features[i].take() for i in plan.moments}
-        outputs = {i: plan.outputs[i].take().view(plan.steps[i].output_shape) for i in plan.taps}
+        outputs = {i: plan.outputs[i].take() for i in plan.taps}
         moments: list[Tensor] = []
         ctx.means = {}
         with lock:

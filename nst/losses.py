@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from fastconv import Moments, conv2d, moments_of
 from fastconv.errors import BackendUnavailableError
+from fastconv.memory import Recycler
 from fastconv.registry import load
 
 Statistics = tuple[Tensor, ...]
@@ -44,12 +45,16 @@ def mean_and_covariance(f: Features) -> Statistics:
 def gram(f: Features) -> Tensor:
     """G[i,j] = sum_k f[i,k] f[j,k] / m = (S + mu mu^T)[i,j], shape (c, c)."""
     mean, covariance = mean_and_covariance(f)
-    return covariance + torch.outer(mean, mean)
+    return _scaled_gram(mean, covariance, 1.0)
+
+
+def _scaled_gram(mean: Tensor, covariance: Tensor, scale: float) -> Tensor:
+    return torch.addr(covariance, mean, mean, beta=scale, alpha=scale)
 
 
 def _gram_over_c(f: Features) -> Statistics:
-    own = gram(f)
-    return (own / own.shape[0],)
+    mean, covariance = mean_and_covariance(f)
+    return (_scaled_gram(mean, covariance, 1 / len(mean)),)
 
 
 def _gram_alone(f: Features) -> Statistics:
@@ -75,22 +80,28 @@ class _MeanSquareOf(torch.autograd.Function):
     """mean (a - b)^2, b constant; the difference is all that the way back needs."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:  # type: ignore[override]
-        difference = a - b
+    def forward(ctx: Any, a: Tensor, b: Tensor, memory: Recycler | None) -> Tensor:  # type: ignore[override]
+        ctx.memory = memory
+        difference = torch.sub(a, b, out=memory.take() if memory else None)
         ctx.save_for_backward(difference)
         flat = difference.view(-1)
         return torch.dot(flat, flat) / flat.numel()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (difference,) = ctx.saved_tensors
-        return difference * (grad * (2 / difference.numel())), None
+        factor = grad * (2 / difference.numel())
+        room = ctx.memory.take() if ctx.memory else None
+        return torch.mul(difference, factor, out=room), None, None
 
 
-def mean_square(a: Tensor, b: Tensor) -> Tensor:
-    """mean (a - b)^2, differentiable to a alone, with as few passes over memory as can be."""
-    return _MeanSquareOf.apply(a.contiguous(), b.contiguous())  # type: ignore[no-any-return]
+def mean_square(a: Tensor, b: Tensor, memory: Recycler | None = None) -> Tensor:
+    """mean (a - b)^2, differentiable to a alone, with as few passes over memory as can be.
+
+    `memory` is where tensors like a come from, if not from the allocator.
+    """
+    return _MeanSquareOf.apply(a.contiguous(), b.contiguous(), memory)  # type: ignore[no-any-return]
 
 
 @cache
@@ -212,9 +223,9 @@ STYLE_LOSSES: dict[str, StyleRow] = {
     ),
 }
 
-CONTENT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+CONTENT_LOSSES: dict[str, Callable[[Tensor, Tensor, Recycler | None], Tensor]] = {
     "mse": mean_square,
-    "gatys": lambda f, p: mean_square(f, p) * (f.numel() / 2),
+    "gatys": lambda f, p, memory: mean_square(f, p, memory) * (f.numel() / 2),
 }
 
 
@@ -243,12 +254,13 @@ class ContentLoss(nn.Module):
     def __init__(self, name: str, target: Tensor, normalize: bool) -> None:
         super().__init__()
         self.compare, self.target = CONTENT_LOSSES[name], target
+        self.memory = Recycler.like(target)
         nothing = target.mean((2, 3), keepdim=True).expand_as(target)
-        size = float(self.compare(nothing, target)) if normalize else 1.0
+        size = float(self.compare(nothing, target, self.memory)) if normalize else 1.0
         self.scale = 1 / max(size, 1e-12)
 
     def forward(self, f: Tensor) -> Tensor:
-        return self.compare(f, self.target) * self.scale
+        return self.compare(f, self.target, self.memory) * self.scale
 
 
 def blend(name: str, features: Sequence[Features], weights: Sequence[float]) -> Statistics:

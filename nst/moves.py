@@ -3,13 +3,14 @@
 The methods are torch.optim's and so are their results (tests hold that), but a move makes no
 fresh large tensor after the first few, and `import torch._dynamo`, which torch.optim does when its
 first optimiser is made, is half a second that a short run feels.  compact.py has L-BFGS in another
-form, for devices that are slow to tell a number.
+form, which is harder to read, and faster.
 
 A move keeps its state in `state()`, of which `load` makes it go on exactly.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ class LBFGSMove:
     """x <- x + rate d,  d = -H g, where H is built of the last `history` pairs (s, y).
 
     s = x' - x and y = g' - g from one place to the next; the first move has length
-    rate min(1, 1/|g|_1).  Two passes over the pairs, newest to oldest and back:
+    rate min(1, 1/|g|_1), and none is longer than `longest` on average.  Two passes over the pairs,
+    newest to oldest and back:
 
         q = g;   a_i = s_i.q / s_i.y_i,  q -= a_i y_i;   q *= s.y / y.y of the newest pair
         b_i = y_i.q / s_i.y_i,  q += (a_i - b_i) s_i;    d = -q
@@ -30,8 +32,8 @@ class LBFGSMove:
 
     LEAST = 1e-10  # of s.y: below, a pair says nothing about the curvature
 
-    def __init__(self, rate: float, history: int) -> None:
-        self.rate, self.history = rate, history
+    def __init__(self, rate: float, history: int, longest: float = math.inf) -> None:
+        self.rate, self.history, self.longest = rate, history, longest
         self.pairs: list[tuple[Tensor, Tensor, float]] = []  # s, y, s.y; oldest first
         self.scale = 1.0  # s.y / y.y
         self.before: Tensor | None = None  # the gradient at the last place
@@ -50,16 +52,11 @@ class LBFGSMove:
             if not float(torch.dot(self.step.view(-1), g.reshape(-1))) <= 0:
                 return False
             self.step.mul_(self.rate)
+        mean = float(torch.linalg.vector_norm(self.step, 1)) / self.step.numel()
+        if mean > self.longest:
+            self.step.mul_(self.longest / mean)  # the pair that follows is of it and y
         x.add_(self.step)
         return True
-
-    def shorten(self, longest: float) -> bool:
-        """Make the last step no longer than this on average; True if x has to be moved anew."""
-        assert self.step is not None
-        factor = longest / max(float(self.step.abs().mean()), longest)
-        if factor < 1:
-            self.step.mul_(factor)  # the pair that follows is of it and y
-        return factor < 1
 
     def _remember(self, g: Tensor) -> None:
         assert self.before is not None

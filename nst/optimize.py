@@ -216,17 +216,13 @@ class LBFGS(Optimizer):
     inner: LBFGSMove | CompactMove
 
     def _inner(self) -> LBFGSMove | CompactMove:
-        return lbfgs_move(self.x.device, self.rate, self.config.history)
+        return lbfgs_move(self.x.device, self.rate, self.config.history, self.LONGEST)
 
     def _move(self) -> None:
         super()._move()
         if not self.moved:  # no descent direction: start its memory anew
             self.inner = self._inner()
             super()._move()
-        with torch.no_grad():
-            if self.inner.shorten(self.LONGEST):
-                assert self.inner.step is not None
-                torch.add(self.good, self.inner.step, out=self.x.detach())
 
 
 class Adam(Optimizer):

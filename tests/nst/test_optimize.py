@@ -15,6 +15,7 @@ from nst import optimize
 from nst.compact import CompactMove
 from nst.config import StyleConfig
 from nst.errors import NstError
+from nst.moves import LBFGSMove
 from nst.objective import Balance, Evaluation
 from nst.optimize import HALVINGS, LBFGS, OPTIMIZERS, Adam, Optimizer
 
@@ -35,11 +36,10 @@ def optimizer(name: str, notes: list[str] | None = None, **options: Any) -> Opti
     return OPTIMIZERS[name](x, config, (notes if notes is not None else []).append)
 
 
-@pytest.fixture(params=["as on a cpu", "as on a card"], autouse=True)
+@pytest.fixture(params=[LBFGSMove, CompactMove], ids=["two passes", "compact"], autouse=True)
 def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything here holds in both of L-BFGS's forms."""
-    if request.param == "as on a card":
-        monkeypatch.setattr(optimize, "lbfgs_move", lambda device, *rest: CompactMove(*rest))
+    monkeypatch.setattr(optimize, "lbfgs_move", lambda device, *rest: request.param(*rest))
 
 
 def run(it: Optimizer, objective: Objective, steps: int) -> list[float]:
