@@ -1,7 +1,8 @@
 // The operators of frozen stacks (fastconv/frozen.py): one 3 x 3 convolution with its ReLU and pool,
 // forward or back, between pictures in the blocked layout.
 //
-//   frozen_forward(from, u, bias, to, bits, tap, space, numbers)
+//   frozen_forward(from, u, bias, outside, to, bits, tap, space, numbers)
+//       outside: what each channel of `from` is padded with, or empty for 0; tile 1 alone asks
 //   frozen_backward(gradient, bits, u, to, added, space, numbers)
 //       u: of the way back, or with `one_set` that of the forward direction
 //   frozen_block(from, to, numbers)
@@ -111,8 +112,9 @@ WinogradJob backward_job(const Numbers& a, const Decisions& d) {
           d.bits ? &d : nullptr, nullptr, nullptr, nullptr};
 }
 
-void frozen_forward(const Tensor& from, const Tensor& u, const std::optional<Tensor>& bias, Tensor to,
-                    std::optional<Tensor> bits, std::optional<Tensor> tap, Tensor space, const Sizes& flat) {
+void frozen_forward(const Tensor& from, const Tensor& u, const std::optional<Tensor>& bias,
+                    const Tensor& outside, Tensor to, std::optional<Tensor> bits,
+                    std::optional<Tensor> tap, Tensor space, const Sizes& flat) {
   const Numbers a = numbers_from(flat);
   const Decisions decisions = a.decisions(bits_of(bits, a));
   WinogradJob job = forward_job(a, decisions);
@@ -120,6 +122,10 @@ void frozen_forward(const Tensor& from, const Tensor& u, const std::optional<Ten
   job.to.data = floats_of(to, a.n * job.to.image);
   job.u = weights_of(u, a, false);
   if (bias) job.bias = floats_of(*bias, a.c_out);
+  if (outside.numel()) {
+    if (a.tile != 1) refuse("frozen: only tile 1 pads with other numbers than 0");
+    job.outside = floats_of(outside, a.c_in);
+  }
   Picture copy = picture(planar, nullptr, a.c_out, decisions.pooled_height(), decisions.pooled_width());
   if (tap) {
     copy.data = floats_of(*tap, a.n * copy.image);
@@ -223,8 +229,8 @@ int64_t prepared_floats(int64_t c_out, int64_t c_in, int64_t tile, bool rotated)
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
-  m.def("frozen_forward(Tensor from_, Tensor u, Tensor? bias, Tensor(a!) to, Tensor(b!)? bits, "
-        "Tensor(c!)? tap, Tensor(d!) space, int[] numbers) -> ()");
+  m.def("frozen_forward(Tensor from_, Tensor u, Tensor? bias, Tensor outside, Tensor(a!) to, "
+        "Tensor(b!)? bits, Tensor(c!)? tap, Tensor(d!) space, int[] numbers) -> ()");
   m.def("frozen_backward(Tensor gradient, Tensor? bits, Tensor u, Tensor(a!) to, Tensor? added, "
         "Tensor(b!) space, int[] numbers) -> ()");
   m.def("prepared_floats(int c_out, int c_in, int tile, bool rotated) -> int");

@@ -15,7 +15,7 @@ from .errors import (
 from .frozen import Frozen, freeze
 from .frozen_stage import Moments, moments_of
 from .functional import conv2d
-from .modules import Conv2d, swap_convs
+from .modules import Conv2d, Normalize, swap_convs
 from .precision import current_precision, set_precision
 from .registry import BackendInfo, backends, current_backend, use_backend
 
@@ -30,6 +30,7 @@ __all__ = [
     "FastconvError",
     "Frozen",
     "Moments",
+    "Normalize",
     "OutOfMemoryError",
     "UnknownBackendError",
     "UnsupportedError",

@@ -3,10 +3,11 @@
 What style transfer, feature losses and saliency ask of a network: outputs at some layers, and the
 gradient to the picture.  On the native backend, consecutive layers
 
-    Conv2d   [ReLU]   [MaxPool2d or AvgPool2d, 2x2]
+    [Normalize]   Conv2d   [ReLU]   [MaxPool2d or AvgPool2d, 2x2]
 
-become one stage, and consecutive stages one run, which never leaves the layout in which the
-kernels work: nChw16c on the CPU, 16 channels of a pixel side by side; channels_last on CUDA.
+become one stage (a Normalize on the CPU alone, and not in front of a pool), and consecutive stages
+one run, which never leaves the layout in which the kernels work: nChw16c on the CPU, 16 channels of
+a pixel side by side; channels_last on CUDA.
 On the CPU (frozen_run.py; 3x3, stride 1 alone) a run keeps one bit per element between forward and
 backward: what its ReLUs and pools decided.  Everything else lives in one arena that is used again
 at every call.  On CUDA (frozen_cuda.py) it keeps its pictures.
@@ -191,13 +192,14 @@ class Frozen(nn.Module):
             return self._pieces[device]
 
     def _cut(self, device: str) -> list[_Piece]:
-        fits = frozen_cuda.fits if device == "cuda" else frozen_run.fits
+        kernels: Any = frozen_cuda if device == "cuda" else frozen_run
+        folds = kernels.folds if self._algo == "auto" else lambda conv: False
         pieces: list[_Piece] = []
         stages: list[Stage] = []
         read = Readings(frozenset(self.taps), frozenset(self.moments))
         index = 0
         while index < len(self._layers):
-            stage = stage_from(self._layers, index, read, not stages, fits)
+            stage = stage_from(self._layers, index, read, not stages, kernels.fits, folds)
             if stage is not None:
                 stages.append(stage)
                 index = stage.last + 1

@@ -33,10 +33,16 @@ def fits(conv: nn.Conv2d) -> bool:
     return standard and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
+def folds(conv: nn.Conv2d) -> bool:
+    """Whether a normalisation goes into its weights: the kernel for few channels pads with any
+    number, as what is 0 after it is not before it."""
+    return conv.in_channels <= 3 < conv.out_channels
+
+
 def weights(stage: Stage, tile: int, rotated: bool) -> Tensor:
     """Winograd's U."""
     prepare = torch.ops.fastconv.prepare
-    return stage.once((tile, rotated), lambda: prepare(stage.conv.weight.detach(), tile, rotated))
+    return stage.once((tile, rotated), lambda: prepare(stage.weight, tile, rotated))
 
 
 @dataclass
@@ -278,6 +284,7 @@ class _Run(torch.autograd.Function):
                     source,
                     u,
                     step.stage.bias,
+                    step.stage.outside,
                     to,
                     bits,
                     outputs.get(i),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .errors import ArgumentError
 from .geometry import ConvGeometry, geometry_of
-from .modules import Conv2d
+from .modules import Conv2d, Normalize
 
 POOLS = ("", "max", "average")  # its index is the kernels' number for it
 
@@ -66,6 +66,7 @@ class Stage:
     relu: bool
     pool: int  # index into POOLS
     begins: bool  # a run, with a picture
+    normalize: Normalize | None = None  # what is done to that picture first
     kept: dict[Hashable, Tensor] = field(default_factory=dict)
 
     def geometry(self, n: int, h: int, w: int) -> ConvGeometry:
@@ -110,12 +111,30 @@ class Stage:
         self.kept = {key: made for key, made in self.kept.items() if key in keys}
 
     @cached_property
+    def weight(self) -> Tensor:
+        """With `normalize` folded in: W / std."""
+        weight = self.conv.weight.detach()
+        return weight if self.normalize is None else weight / self.normalize.std
+
+    @cached_property
     def bias(self) -> Tensor | None:
-        bias = self.conv.bias
-        return None if bias is None else bias.detach().contiguous()
+        """With `normalize` folded in: b - sum W mean / std."""
+        bias = None if self.conv.bias is None else self.conv.bias.detach().contiguous()
+        if self.normalize is None:
+            return bias
+        shift = (self.weight.double() * self.normalize.mean).sum((1, 2, 3))
+        return ((0 if bias is None else bias) - shift).to(self.weight.dtype)
+
+    @cached_property
+    def outside(self) -> Tensor:
+        """By channel, what to pad with for zeros after the normalisation; or empty, for zeros."""
+        if self.normalize is None or any(self.border):
+            return self.weight.new_empty(0)
+        return self.normalize.mean.flatten().to(self.weight)
 
     def describe(self, g: ConvGeometry, kernels: tuple[str, str], read: Readings) -> str:
-        parts = [f"Conv2d {g.kh}x{g.kw} {g.c_in} -> {g.c_out}"]
+        parts = ["Normalize"] * bool(self.normalize)
+        parts += [f"Conv2d {g.kh}x{g.kw} {g.c_in} -> {g.c_out}"]
         parts += ["ReLU"] * self.relu + [f"{POOLS[self.pool]} pool"] * bool(self.pool)
         return (
             f"{self.first:3d}..{self.last:<3d} {' + '.join(parts)} at {g.h} x {g.w}: "
@@ -129,19 +148,24 @@ def stage_from(
     read: Readings,
     begins: bool,
     fits: Callable[[nn.Conv2d], bool],
+    folds: Callable[[nn.Conv2d], bool],
 ) -> Stage | None:
     """The stage that begins at `index`, or None if that layer cannot be fused.
 
-    A stage ends where it is read: what is read must exist.  Padding other than zeros is for the
-    stage that `begins` a run: torch pads its input.
+    A stage ends where it is read: what is read must exist.  Padding other than zeros and a
+    normalisation are for the stage that `begins` a run: torch pads its input.
     """
-    conv = layers[index]
+    first, last = layers[index], index
+    normalize = first if isinstance(first, Normalize) and begins and index not in read else None
+    if normalize:
+        last = index + 1
+    conv = layers[last] if last < len(layers) else None
     if type(conv) not in (nn.Conv2d, Conv2d):
         return None
     assert isinstance(conv, nn.Conv2d)
     if not (begins or conv.padding_mode == "zeros") or not fits(conv):
         return None
-    last, relu, pool = index, False, 0
+    relu, pool = False, 0
 
     def following() -> nn.Module | None:
         return None if last in read or last + 1 >= len(layers) else layers[last + 1]
@@ -150,7 +174,9 @@ def stage_from(
         last, relu = last + 1, True
     if found := pool_of(following()):
         last, pool = last + 1, found
-    return Stage(index, last, conv, relu, pool, begins)
+    if normalize and (pool or not folds(conv)):
+        return None
+    return Stage(index, last, conv, relu, pool, begins, normalize)
 
 
 def pool_of(layer: nn.Module | None) -> int:

@@ -1,9 +1,12 @@
-"""Conv2d, a torch.nn.Conv2d that computes with fastconv, and swap_convs, which puts it in place."""
+"""Conv2d, a torch.nn.Conv2d that computes with fastconv; swap_convs, which puts it in place; and
+Normalize, what most networks do to a picture first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,6 +48,27 @@ class Conv2d(nn.Conv2d):
     def extra_repr(self) -> str:
         backend = "" if self.backend is None else f", backend={self.backend!r}"
         return super().extra_repr() + backend
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std, channel by channel; x (n, c, h, w), mean and std of c numbers each.
+
+    In front of a convolution of up to 3 channels, `freeze` folds it into that one's weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"
 
 
 def swap_convs(model: Model, backend: str | None = None) -> Model:

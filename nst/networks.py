@@ -22,7 +22,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fastconv import Frozen, Moments, current_precision, freeze, set_precision, swap_convs
+from fastconv import (
+    Frozen,
+    Moments,
+    Normalize,
+    current_precision,
+    freeze,
+    set_precision,
+    swap_convs,
+)
 
 from .errors import ConfigError, LayerError, did_you_mean
 from .precision import PRECISIONS, Precision
@@ -232,18 +240,6 @@ def use_pooling_scale(stack: Stack, pooling: str) -> None:
             module.weight = nn.Parameter(module.weight * POOL_SCALE[pooling], requires_grad=False)
             pooled = False
         pooled = pooled or isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.Sequential)
-
-
-class Normalize(nn.Module):
-    """(rgb - mean) / std, channel by channel."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-
-    def forward(self, rgb: Tensor) -> Tensor:
-        return (rgb - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
 
 def on_backend(

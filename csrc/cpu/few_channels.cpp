@@ -10,17 +10,26 @@
 namespace fastconv {
 namespace {
 
-// lines[c][u][0 ... 49] = from[n, c, y + u, x ...], 0 outside.
-void copy_lines(const Picture& from, int64_t n, int64_t y, int64_t x, float* lines) {
+// lines[c][u][0 ... 49] = from[n, c, y + u, x ...], outside[c] or 0 beyond its border.
+void copy_lines(const Picture& from, int64_t n, int64_t y, int64_t x, const float* outside,
+                float* lines) {
   constexpr int64_t rows = 3, length = Few::columns + 2;
   const int64_t step = from.planar ? 1 : from.pixel, channel = from.planar ? from.plane : 1;
   const int64_t first = std::clamp<int64_t>(-y, 0, rows), begin = std::clamp<int64_t>(-x, 0, length);
   const int64_t last = std::clamp(from.height - y, first, rows);
   const int64_t end = std::clamp(from.width - x, begin, length);
   const float* at = from.data + n * from.image + (y + first) * from.row + (x + begin) * step;
-  for (int64_t c = 0; c < from.channels; ++c, at += channel, lines += rows * Few::line)
+  for (int64_t c = 0; c < from.channels; ++c, at += channel, lines += rows * Few::line) {
     kernels().gemm->f32.copy_lines(
         {lines, Few::line, rows, length, at, from.row, step, first, last, begin, end});
+    if (!outside) continue;
+    for (int64_t u = 0; u < rows; ++u) {
+      float* const line = lines + u * Few::line;
+      const bool inside = first <= u && u < last;
+      std::fill_n(line, inside ? begin : length, outside[c]);
+      if (inside) std::fill(line + end, line + length, outside[c]);
+    }
+  }
 }
 
 void spread_piece(const WinogradJob& job, int64_t n, int64_t y, int64_t x, bool streamed) {
@@ -28,7 +37,7 @@ void spread_piece(const WinogradJob& job, int64_t n, int64_t y, int64_t x, bool 
   alignas(64) float lines[Few::most_channels * 3 * Few::line];
   alignas(64) float strips[Few::outputs / block_width * Strip::row];
   alignas(64) float more[Strip::row];
-  copy_lines(job.from, n, y - job.top, x - job.left, lines);
+  copy_lines(job.from, n, y - job.top, x - job.left, job.outside, lines);
   const int64_t columns = std::min(Few::columns, job.width() - x);
   const int64_t taps = job.from.channels * 9;
   for (int64_t o = 0; o < job.to.channels; o += Few::outputs) {

@@ -21,6 +21,7 @@ int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rota
 //   decide   `to` is what remains after a pool; the decisions are noted
 //   tap      a second copy of `to`
 //   added    the gradient that arrives at `to` from a tap
+//   outside  by channel, what `from` is beyond its border instead of 0; for few channels alone
 struct WinogradJob {
   int tile;  // 4, 6; or 1: few channels, by the definition (few_channels.h)
   int64_t n;
@@ -34,6 +35,7 @@ struct WinogradJob {
   const Decisions* decide = nullptr;
   const Picture* tap = nullptr;
   const Picture* added = nullptr;
+  const float* outside = nullptr;
   int64_t height() const { return decide ? decide->height : to.height; }  // before pooling
   int64_t width() const { return decide ? decide->width : to.width; }
 };

@@ -19,8 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastconv import Normalize
+
 from ..config import StyleConfig
-from ..networks import IMAGENET_MEAN, IMAGENET_STD, Normalize, State, kind_of, state_digest
+from ..networks import IMAGENET_MEAN, IMAGENET_STD, State, kind_of, state_digest
 from ..outputs.atomic import atomic_path
 from .model import Classifier
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..networks import IMAGENET_MEAN, IMAGENET_STD, Normalize, State, kind_of
+from fastconv import Normalize
+
+from ..networks import IMAGENET_MEAN, IMAGENET_STD, State, kind_of
 
 SEED = 19
 CALIBRATION_SIZE = 128

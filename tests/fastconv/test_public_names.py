@@ -17,6 +17,7 @@ NAMES = {
     "FastconvError",
     "Frozen",
     "Moments",
+    "Normalize",
     "OutOfMemoryError",
     "UnknownBackendError",
     "UnsupportedError",

@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import nst
+from fastconv import Normalize
 from nst._torchvision import import_torchvision
 from nst.cli import main
 from nst.errors import CheckpointError, ConfigError, WeightsError
-from nst.networks import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from nst.networks import IMAGENET_MEAN, IMAGENET_STD
 from nst.training import TrainOptions, Watcher, train
 from nst.training.augment import MILD, STRONG, Dice, Strength, middle, views
 from nst.training.datasets import Pictures, load
