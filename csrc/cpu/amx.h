@@ -22,62 +22,21 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "lanes.h"
+
 namespace fastconv::FASTCONV_ISA {
 
-inline constexpr int64_t group = 16, step = 32, pieces = 3;
+inline constexpr int64_t group = 16, step = 32;
 inline constexpr int64_t square = 256;  // pairs of numbers in a tile register
-inline constexpr int64_t step_pairs = pieces * square;
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t steps_of(int64_t depth) { return (depth + step - 1) / step; }
-
-// The three pieces of 16 pairs, as one line of each of three squares.
-inline void cut(__m512 first, __m512 second, uint32_t* to) {
-  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-  for (int piece = 0; piece < pieces; ++piece) {
-    const __m512i a = _mm512_castps_si512(first), b = _mm512_castps_si512(second);
-    constexpr int choose = 0xCA;  // of the second where the mask is set, else of the third
-    _mm512_store_si512(to + piece * square,
-                       _mm512_ternarylogic_epi32(upper, b, (__m512i)((__v16su)a >> 16), choose));
-    first = _mm512_sub_ps(first, _mm512_castsi512_ps(_mm512_and_si512(a, upper)));
-    second = _mm512_sub_ps(second, _mm512_castsi512_ps(_mm512_and_si512(b, upper)));
-  }
-}
 
 // The first `count` of 16 floats; zeros for the others.
 inline __m512 some(const float* from, int64_t count) {
   if (count <= 0) return _mm512_setzero_ps();
   return count >= group ? _mm512_loadu_ps(from)
                         : _mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), from);
-}
-
-// A from lines of [k/16][i][16]; `block` floats from one k/16 to the next.
-inline void cut_a(const float* from, int64_t block, int64_t lines, int64_t depth, uint32_t* a) {
-  const int64_t steps = steps_of(depth);
-  for (int64_t first = 0; first < lines; first += group)
-    for (int64_t s = 0; s < steps; ++s, a += step_pairs) {
-      const int64_t rest = depth - s * step, rows = smaller(group, lines - first);
-      const float* at = from + 2 * s * block + first * group;
-      for (int64_t i = 0; i < rows; ++i, at += group)
-        cut(some(at, rest), some(at + block, rest - group), a + i * group);
-    }
-}
-
-// B from a panel [k][32]: two blocks of columns.
-inline void cut_panel(const float* panel, int64_t depth, uint32_t* b) {
-  const int64_t steps = steps_of(depth), half = steps * step_pairs;
-  for (int64_t s = 0; s < steps; ++s) {
-    const float* from = panel + s * step * 2 * group;
-    const int64_t rest = depth - s * step;
-    uint32_t* to = b + s * step_pairs;
-    for (int64_t k = 0; k < group; ++k, from += 2 * group, to += group) {
-      const auto row = [&](int64_t at, int64_t o) {
-        return at < rest ? _mm512_loadu_ps(from + (at - k) * 2 * group + o) : _mm512_setzero_ps();
-      };
-      cut(row(k, 0), row(k + group, 0), to);
-      cut(row(k, group), row(k + group, group), to + half);
-    }
-  }
 }
 
 // The tile registers are in use while it lives: 0 ... 3 sums, 4 and 5 A, 6 and 7 B.
@@ -143,42 +102,124 @@ inline void store_sums(const Sums& c) {
   if constexpr (Rows > 1 && Columns > 1) _tile_stored(3, c.at[1][1], bytes);
 }
 
-// Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null.
-template <int Rows, int Columns>
-inline void multiply_squares(const uint32_t* a, const uint32_t* b, int64_t steps, const Sums* from,
-                             const Sums& to) {
-  const int64_t next = steps * step_pairs;  // from one block of 16 to the next
-  if (from) {
-    load_sums<Rows, Columns>(*from);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
-  for (int64_t s = 0; s < steps; ++s, a += step_pairs, b += step_pairs) {
-    load_a<Rows>(a, next);  // in this order six products read seven pairs of squares
-    load_b<Columns>(b + 2 * square, next);
-    add_products<Rows, Columns>();
-    load_b<Columns>(b + square, next);
-    add_products<Rows, Columns>();
-    load_a<Rows>(a + square, next);
-    add_products<Rows, Columns>();
-    load_b<Columns>(b, next);
-    add_products<Rows, Columns>();
-    load_a<Rows>(a + 2 * square, next);
-    add_products<Rows, Columns>();
-    load_a<Rows>(a, next);
-    add_products<Rows, Columns>();
-  }
-  store_sums<Rows, Columns>(to);
-}
+// Numbers cut into 3 pieces, or into 2.
+template <int Pieces>
+struct CutInto {
+  static_assert(Pieces == 2 || Pieces == 3);
+  static constexpr int64_t step_pairs = Pieces * square;
 
-using MultiplySquares = void (*)(const uint32_t*, const uint32_t*, int64_t, const Sums*,
-                                 const Sums&);
-inline constexpr MultiplySquares multiply_of[2][2] = {
-    {multiply_squares<1, 1>, multiply_squares<1, 2>},
-    {multiply_squares<2, 1>, multiply_squares<2, 2>}};
+  // The pieces of 16 pairs, as one line of each of so many squares.
+  static void cut(__m512 first, __m512 second, uint32_t* to) {
+    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    const __m512i half = _mm512_set1_epi32(Pieces == 2 ? 0x8000 : 0);  // to round, not to cut off
+    for (int piece = 0; piece < Pieces; ++piece) {
+      const __m512i a = _mm512_add_epi32(_mm512_castps_si512(first), half);
+      const __m512i b = _mm512_add_epi32(_mm512_castps_si512(second), half);
+      constexpr int choose = 0xCA;  // of the second where the mask is set, else of the third
+      _mm512_store_si512(to + piece * square,
+                         _mm512_ternarylogic_epi32(upper, b, (__m512i)((__v16su)a >> 16), choose));
+      first = _mm512_sub_ps(first, _mm512_castsi512_ps(_mm512_and_si512(a, upper)));
+      second = _mm512_sub_ps(second, _mm512_castsi512_ps(_mm512_and_si512(b, upper)));
+    }
+  }
+
+  // A from lines of [k/16][i][16]; `block` floats from one k/16 to the next.
+  static void cut_a(const float* from, int64_t block, int64_t lines, int64_t depth, uint32_t* a) {
+    const int64_t steps = steps_of(depth);
+    for (int64_t first = 0; first < lines; first += group)
+      for (int64_t s = 0; s < steps; ++s, a += step_pairs) {
+        const int64_t rest = depth - s * step, rows = smaller(group, lines - first);
+        const float* at = from + 2 * s * block + first * group;
+        for (int64_t i = 0; i < rows; ++i, at += group)
+          cut(some(at, rest), some(at + block, rest - group), a + i * group);
+      }
+  }
+
+  // B from a panel [k][32]: two blocks of columns.
+  static void cut_panel(const float* panel, int64_t depth, uint32_t* b) {
+    const int64_t steps = steps_of(depth), half = steps * step_pairs;
+    for (int64_t s = 0; s < steps; ++s) {
+      const float* from = panel + s * step * 2 * group;
+      const int64_t rest = depth - s * step;
+      uint32_t* to = b + s * step_pairs;
+      for (int64_t k = 0; k < group; ++k, from += 2 * group, to += group) {
+        const auto row = [&](int64_t at, int64_t o) {
+          return at < rest ? _mm512_loadu_ps(from + (at - k) * 2 * group + o) : _mm512_setzero_ps();
+        };
+        cut(row(k, 0), row(k + group, 0), to);
+        cut(row(k, group), row(k + group, group), to + half);
+      }
+    }
+  }
+
+  // B from lines of [t][16], where k are the lines.
+  static void cut_columns(const float* from, int64_t lines, uint32_t* b) {
+    const auto line = [&](int64_t t) {
+      return t < lines ? _mm512_loadu_ps(from + t * group) : _mm512_setzero_ps();
+    };
+    for (int64_t t = 0; t < lines; t += step, b += step_pairs)
+      for (int64_t r = 0; r < group; ++r) cut(line(t + r), line(t + r + group), b + r * group);
+  }
+
+  // A of the same numbers from a B, or the other way round.
+  static void transpose_squares(const uint32_t* from, int64_t steps, uint32_t* to) {
+    for (const uint32_t* const end = from + steps * step_pairs; from < end; from += square, to += square) {
+      V lines[group];
+      for (int64_t r = 0; r < group; ++r) lines[r] = (V)_mm512_load_si512(from + r * group);
+      transpose(lines);
+      for (int64_t r = 0; r < group; ++r) _mm512_store_si512(to + r * group, (__m512i)lines[r]);
+    }
+  }
+
+  // Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null.
+  template <int Rows, int Columns>
+  static void multiply_squares(const uint32_t* a, const uint32_t* b, int64_t steps, const Sums* from,
+                               const Sums& to) {
+    const int64_t next = steps * step_pairs;  // from one block of 16 to the next
+    if (from) {
+      load_sums<Rows, Columns>(*from);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+    for (int64_t s = 0; s < steps; ++s, a += step_pairs, b += step_pairs) {
+      if constexpr (Pieces == 3) {  // in this order six products read seven pairs of squares
+        load_a<Rows>(a, next);
+        load_b<Columns>(b + 2 * square, next);
+        add_products<Rows, Columns>();
+        load_b<Columns>(b + square, next);
+        add_products<Rows, Columns>();
+        load_a<Rows>(a + square, next);
+        add_products<Rows, Columns>();
+        load_b<Columns>(b, next);
+        add_products<Rows, Columns>();
+        load_a<Rows>(a + 2 * square, next);
+        add_products<Rows, Columns>();
+        load_a<Rows>(a, next);
+        add_products<Rows, Columns>();
+      } else {
+        load_a<Rows>(a, next);
+        load_b<Columns>(b + square, next);
+        add_products<Rows, Columns>();
+        load_b<Columns>(b, next);
+        add_products<Rows, Columns>();
+        load_a<Rows>(a + square, next);
+        add_products<Rows, Columns>();
+        load_b<Columns>(b + square, next);
+        add_products<Rows, Columns>();
+      }
+    }
+    store_sums<Rows, Columns>(to);
+  }
+
+  using MultiplySquares = void (*)(const uint32_t*, const uint32_t*, int64_t, const Sums*,
+                                   const Sums&);
+  static constexpr MultiplySquares multiply_of[2][2] = {
+      {multiply_squares<1, 1>, multiply_squares<1, 2>},
+      {multiply_squares<2, 1>, multiply_squares<2, 2>}};
+};
 
 // The first address from `at` on at which a line begins.
 inline uint32_t* aligned_pairs(const float* at) {

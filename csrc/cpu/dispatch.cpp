@@ -28,6 +28,7 @@ namespace fastconv {
   extern const OuterProducts outer_products;              \
   extern const WinogradGradWeight winograd_grad_weight_f4, winograd_grad_weight_f6; \
   extern const GramKernels gram_kernels;                  \
+  extern const GramSums gram_sums;                        \
   extern const GramProducts gram_products;                \
   }
 // `products`: the set whose multiplications Winograd's algorithms use, and moments of many channels.
@@ -38,8 +39,8 @@ namespace fastconv {
    &products::winograd_gemm,      &isa::winograd_f4,                       \
    &isa::winograd_f6,             &isa::chain_kernels,                     \
    &isa::few_kernels,             &products::outer_products,               \
-   &isa::outer_products,          &isa::winograd_grad_weight_f4,           \
-   &isa::winograd_grad_weight_f6, &isa::gram_kernels,                      \
+   &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6,           \
+   &isa::gram_kernels,            {&isa::gram_sums, &products::gram_sums}, \
    {&isa::gram_products,          &products::gram_products}}
 #define FASTCONV_TABLE(isa) FASTCONV_TABLE_WITH(#isa, isa, isa)
 
@@ -52,6 +53,7 @@ FASTCONV_KERNELS(plain)
 namespace amx {
 extern const WinogradGemm winograd_gemm;
 extern const OuterProducts outer_products;
+extern const GramSums gram_sums;
 extern const GramProducts gram_products;
 }
 #endif

@@ -20,13 +20,20 @@
 namespace fastconv {
 namespace {
 
-constexpr int64_t forward_pixels = 128;  // in a chunk
+constexpr int64_t forward_pixels = 128;  // in a chunk; the kernels take no more at once
 constexpr int64_t most_panel = 32;       // outputs in a panel of the way back
 
+// From so many channels on the matrix unit is the faster one, if there is any.  Forward: FORWARD.
+// Back: with 64 channels 10.0 ms against 7.9 at 512 x 512, with 128 as long, with 256 5.5 against 8.0
+// at 128 x 128.
+constexpr int64_t many_channels = 192;
+
 struct Sizes {
+  const GramSums& products;
   int64_t blocks, row;  // row: of the second moment; a power of two would share few cache sets
   explicit Sizes(int64_t channels)
-      : blocks(ceil_div(channels, block_width)), row((blocks + 1) * block_width) {}
+      : products(*kernels().gram_sums[channels >= many_channels]),
+        blocks(ceil_div(channels, block_width)), row((blocks + 1) * block_width) {}
   int64_t padded() const { return blocks * block_width; }
   int64_t sums() const { return blocks * block_width * row; }
 };
@@ -40,63 +47,30 @@ void pack(const Moments& m, int64_t first, int64_t last, const TileStrides& stri
   }
 }
 
-// The features of some pixels, on their way to the second-level cache piece by piece while others are
-// multiplied: fetched when they are taken, memory would rest during the products, and the products
-// during the fetching (64 channels at 512 x 512: 4.5 ms instead of 5.0).
-class Fetched {
- public:
-  Fetched(const Moments& m, int64_t first, int64_t last, int64_t pieces)
-      : m_(m), at_(m.features + first * block_width), pixels_(last - first),
-        piece_(ceil_div(pixels_ * ceil_div(m.channels, block_width), pieces)) {}
-  void next() {
-    for (int64_t left = piece_; left > 0 && block_ * block_width < m_.channels;) {
-      const int64_t end = std::min(pixel_ + left, pixels_);
-      left -= end - pixel_;
-      for (; pixel_ < end; ++pixel_) fetch(at_ + pixel_ * block_width);
-      if (pixel_ == pixels_) pixel_ = 0, ++block_, at_ += m_.pixels * block_width;
-    }
-  }
-
- private:
-  static void fetch([[maybe_unused]] const float* line) {
-#if defined(__GNUC__)
-    __builtin_prefetch(line, 0, 2);
-#endif
-  }
-  const Moments& m_;
-  const float* at_;  // of the block in work
-  int64_t pixels_, piece_, block_ = 0, pixel_ = 0;
-};
-
-// Adds what these pixels contribute: the rows of one block of channels, columns from there on.
-void add_products(const Sizes& s, const TileStrides& strides, const float* packed, int64_t pixels,
-                  bool fresh, float* sums, Fetched& ahead) {
-  const OuterProducts& kernel = *kernels().gram_sums;
-  const int64_t panel_blocks = std::max<int64_t>(kernel.panel / block_width, 1);
-  const auto square = [&](int64_t b, int64_t o) {
-    kernels().gram->square(packed + b * strides.block, packed + o * strides.block, pixels, fresh,
-                           sums + b * block_width * s.row + o * block_width, s.row);
-  };
-  for (int64_t b = 0; b < s.blocks; ++b) {
-    int64_t o = b;
-    if (panel_blocks == 2 && b % 2 == 1) square(b, o++);
-    for (; o + panel_blocks <= s.blocks; o += panel_blocks) {
-      kernel.add({packed + b * strides.block, packed + o * strides.block,
-                  sums + b * block_width * s.row + o * block_width, pixels, block_width,
-                  panel_blocks * block_width, strides.block, strides.block, s.row, fresh, nullptr});
-      ahead.next();
-    }
-    if (o < s.blocks) square(b, o);
-    ahead.next();
-  }
+// 16 sums over the parts of the pixels, in order: the result does not depend on which thread was
+// faster.
+void add_parts(const float* sums, int64_t parts, int64_t stride, float* total) {
+  std::fill_n(total, block_width, 0.f);
+  for (int64_t part = 0; part < parts; ++part, sums += stride)
+    for (int64_t i = 0; i < block_width; ++i) total[i] += sums[i];
 }
 
-// Sums over the parts of the pixels, in order: the result does not depend on which thread was
-// faster.
-float total_of(const float* sums, int64_t parts, int64_t stride, int64_t at) {
-  float sum = 0;
-  for (int64_t part = 0; part < parts; ++part) sum += sums[part * stride + at];
-  return sum;
+// covariance[i][j] and [j][i] of 16 channels i and 16 channels j.
+void finish_square(const Sizes& s, int64_t channels, const float* sums, int64_t parts, float scale,
+                   const float* rest, int64_t i, int64_t j, float* covariance) {
+  float square[block_width][block_width];
+  for (int64_t r = 0; r < block_width; ++r) {
+    add_parts(sums + (i + r) * s.row + j, parts, s.sums(), square[r]);
+    for (int64_t c = 0; c < block_width; ++c)
+      square[r][c] = scale * square[r][c] - rest[i + r] * rest[j + c];
+  }
+  for (int64_t r = 0; i == j && r < block_width; ++r)
+    for (int64_t c = 0; c < r; ++c) square[r][c] = square[c][r];
+  const int64_t rows = std::min(block_width, channels - i), columns = std::min(block_width, channels - j);
+  for (int64_t r = 0; r < rows; ++r)
+    std::copy_n(square[r], columns, covariance + (i + r) * channels + j);
+  for (int64_t c = 0; i != j && c < columns; ++c)
+    for (int64_t r = 0; r < rows; ++r) covariance[(j + c) * channels + i + r] = square[r][c];
 }
 
 // Near the mean: that of every 16th chunk.  What is summed are differences from it, so that
@@ -125,7 +99,8 @@ void estimate_mean(const Moments& m, int64_t chunks, float* estimate) {
 int64_t moments_workspace(int64_t channels) {
   const Sizes s(channels);
   const int64_t packed = strides_for(s.blocks, forward_pixels).element;
-  return thread_count() * (packed + s.sums() + s.padded()) + 2 * s.padded();
+  return thread_count() * (packed + s.sums() + s.padded() + s.products.room(s.blocks)) +
+         2 * s.padded();
 }
 
 void moments(const Moments& m, float* mean, float* covariance, float* workspace) {
@@ -138,6 +113,7 @@ void moments(const Moments& m, float* mean, float* covariance, float* workspace)
   float* packed = rest + s.padded();
   float* sums = packed + parts * strides.element;
   float* totals = sums + parts * s.sums();
+  float* rooms = totals + parts * s.padded();
   estimate_mean(m, chunks, estimate);
   parallel_for(parts, [&](int64_t part, int64_t) {
     float* mine = packed + part * strides.element;
@@ -152,29 +128,25 @@ void moments(const Moments& m, float* mean, float* covariance, float* workspace)
                              estimate + b * block_width, mine + b * strides.block,
                              total + b * block_width);
       const int64_t next = std::min(from + pixels + forward_pixels, m.pixels);
-      Fetched ahead(m, from + pixels, next, s.blocks + s.blocks * s.blocks / 4);
-      add_products(s, strides, mine, pixels, chunk == begin, sums + part * s.sums(), ahead);
+      s.products.add({mine, strides.block, s.blocks, pixels, chunk == begin,
+                      sums + part * s.sums(), s.row, rooms + part * s.products.room(s.blocks),
+                      m.features + (from + pixels) * block_width, m.pixels * block_width,
+                      next - from - pixels});
     }
   });
   const float scale = 1.f / static_cast<float>(m.pixels);
-  for (int64_t i = 0; i < m.channels; ++i) {
-    rest[i] = scale * total_of(totals, parts, s.padded(), i);
-    mean[i] = estimate[i] + rest[i];
-  }
+  for (int64_t i = 0; i < s.padded(); i += block_width)
+    add_parts(totals + i, parts, s.padded(), rest + i);
+  for (int64_t i = 0; i < s.padded(); ++i) rest[i] *= scale;
+  for (int64_t i = 0; i < m.channels; ++i) mean[i] = estimate[i] + rest[i];
   parallel_for(s.blocks, [&](int64_t block, int64_t) {
-    const int64_t first = block * block_width, last = std::min(first + block_width, m.channels);
-    for (int64_t j = first; j < m.channels; ++j)
-      for (int64_t i = first; i < std::min(last, j + 1); ++i)
-        covariance[i * m.channels + j] = covariance[j * m.channels + i] =
-            scale * total_of(sums, parts, s.sums(), i * s.row + j) - rest[i] * rest[j];
+    const int64_t i = block * block_width;
+    for (int64_t j = i; j < m.channels; j += block_width)
+      finish_square(s, m.channels, sums, parts, scale, rest, i, j, covariance);
   });
 }
 
 namespace {
-
-// From so many channels on the matrix unit is the faster one, if there is any: with 64 channels 10.0 ms
-// against 7.9 at 512 x 512, with 128 as long, with 256 5.5 against 8.0 at 128 x 128.
-constexpr int64_t many_channels = 192;
 
 // What the way back needs, in floats.
 struct Back {

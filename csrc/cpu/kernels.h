@@ -134,9 +134,25 @@ struct GramProduct {
   bool accumulate;
 };
 
+// sums[i][j] (+)= sum_p f[i,p] f[j,p], in the 16 x 16 squares on and above the diagonal.
+struct GramSum {
+  const float* f;
+  int64_t f_block, blocks, pixels;  // blocks of 16 channels, and from one to the next
+  bool fresh;                       // sums hold nothing yet
+  float* sums;
+  int64_t row;
+  float* room;                      // as `room` below asks for
+  const float* soon;                // what comes next, to be fetched meanwhile
+  int64_t soon_block, soon_pixels;
+};
+
+struct GramSums {
+  int64_t (*room)(int64_t blocks);  // floats
+  void (*add)(const GramSum&);
+};
+
 struct GramKernels {
   void (*take)(const float* from, int64_t pixels, const float* shift, float* to, float* total);
-  void (*square)(const float* a, const float* b, int64_t pixels, bool fresh, float* sums, int64_t row);
 };
 
 struct GramProducts {
@@ -215,6 +231,8 @@ struct OuterProduct {
   int64_t a_block, b_block, sums_row;
   bool fresh;   // sums hold nothing yet
   float* room;  // as `room` below asks for
+  const float* ahead = nullptr;  // lines of 64 bytes that are wanted soon, and are fetched meanwhile
+  int64_t lines = 0;
 };
 
 struct OuterProducts {
@@ -241,12 +259,12 @@ struct Kernels {
   const WinogradTransforms* winograd_f6;
   const ChainKernels* chain;
   const FewKernels* few;
-  const OuterProducts* winograd_sums;
-  const OuterProducts* gram_sums;
+  const OuterProducts* outer_products;
   const WinogradGradWeight* winograd_grad_weight_f4;
   const WinogradGradWeight* winograd_grad_weight_f6;
   const GramKernels* gram;
-  const GramProducts* gram_products[2];  // [1]: of many channels
+  const GramSums* gram_sums[2];  // [1]: of many channels
+  const GramProducts* gram_products[2];
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

@@ -19,12 +19,14 @@ void turn_panels(const WinogradOther&, int64_t e, int64_t first, int64_t panels,
 namespace fastconv::FASTCONV_ISA {
 namespace {
 
+using Cut = CutInto<3>;
+
 constexpr int64_t panel = 2 * group;
 
 // All tiles with one block of up to 64 outputs, of one element.
 void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, const uint32_t* a,
                     const uint32_t* b, float* m) {
-  const int64_t next = steps * step_pairs;  // from one block of 16 to the next
+  const int64_t next = steps * Cut::step_pairs;  // from one block of 16 to the next
   alignas(64) float whole[2][2 * square];  // takes what a last group has beyond the tiles
   const Sums aside{{{whole[0], whole[1]}, {whole[0] + square, whole[1] + square}}, block_width};
   for (int64_t o = 0; o < outputs; o += 2 * group) {
@@ -36,7 +38,7 @@ void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, co
       float *const to = low + first * block_width, *const high = to + p.m_block;
       const Sums straight{{{to, high}, {to + square, high + square}}, block_width};
       const bool full = tiles == rows * group;
-      multiply_of[rows - 1][columns - 1](a + first / group * next, b + o / group * next, steps, nullptr,
+      Cut::multiply_of[rows - 1][columns - 1](a + first / group * next, b + o / group * next, steps, nullptr,
                                          full ? straight : aside);
       for (int c = 0; !full && c < columns; ++c)
         __builtin_memcpy(straight.at[0][c], whole[c], static_cast<size_t>(tiles * 64));
@@ -45,16 +47,16 @@ void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, co
 }
 
 int64_t room(int64_t depth, int64_t tiles) {
-  return steps_of(depth) * step_pairs * (ceil_div(tiles, group) + cob_width / group) + group;
+  return steps_of(depth) * Cut::step_pairs * (ceil_div(tiles, group) + cob_width / group) + group;
 }
 
 void multiply(const WinogradProduct& p) {
   const TileRegisters in_use;
   const int64_t steps = steps_of(p.depth), cobs = ceil_div(p.outputs, cob_width);
   uint32_t* const a = aligned_pairs(p.room);
-  uint32_t* const b = a + ceil_div(p.tiles, group) * steps * step_pairs;
+  uint32_t* const b = a + ceil_div(p.tiles, group) * steps * Cut::step_pairs;
   for (int64_t e = 0; e < p.elements; ++e) {
-    cut_a(p.v + e * p.v_element, p.v_block, p.tiles, p.depth, a);
+    Cut::cut_a(p.v + e * p.v_element, p.v_block, p.tiles, p.depth, a);
     for (int64_t cob = 0; cob < cobs; ++cob) {
       const int64_t outputs = smaller(cob_width, p.outputs - cob * cob_width);
       const int64_t panels = ceil_div(outputs, panel);
@@ -65,7 +67,7 @@ void multiply(const WinogradProduct& p) {
       else
         u = p.u + cob * p.u_cob + e * panels * p.panel_floats;
       for (int64_t j = 0; j < panels; ++j)
-        cut_panel(u + j * p.panel_floats, p.depth, b + 2 * j * steps * step_pairs);
+        Cut::cut_panel(u + j * p.panel_floats, p.depth, b + 2 * j * steps * Cut::step_pairs);
       multiply_block(p, outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element);
     }
   }

@@ -40,13 +40,13 @@ struct Plan {
       : tiles(tile, g.n, g.out_h, g.out_w),
         k_blocks(ceil_div(g.c_in, block_width)),
         o_blocks(ceil_div(g.c_out, block_width)) {
-    const int64_t panel = std::max<int64_t>(kernels().winograd_sums->panel, block_width);
+    const int64_t panel = std::max<int64_t>(kernels().outer_products->panel, block_width);
     inputs = ceil_div(g.c_in, panel) * panel;
     k_blocks = inputs / block_width;
     // V and W together about 3 MB (12 MB took 20 % longer, and at times twice as long, where others
     // share the third-level cache), but enough tiles for dU to be worth passing through.
     const int64_t each = tiles.elements() * (k_blocks + o_blocks) * block_width * sizeof(float);
-    chunk = std::min(std::max((int64_t{3} << 20) / each, kernels().winograd_sums->tiles), tiles.count);
+    chunk = std::min(std::max((int64_t{3} << 20) / each, kernels().outer_products->tiles), tiles.count);
     du_rows = o_blocks * block_width;
     own = tiles.elements() * du_rows * inputs * int64_t{sizeof(float)} <= own_bytes &&
           tiles.count >= 8 * own_tiles * thread_count();
@@ -62,7 +62,7 @@ struct Plan {
   int64_t du_floats() const { return tiles.elements() * du_element; }
   // What each thread has beside V, W and dU.
   int64_t share_floats() const {
-    const OuterProducts& sums = *kernels().winograd_sums;
+    const OuterProducts& sums = *kernels().outer_products;
     return Strip::floats + sums.room(sums.rows, inputs);
   }
 };
@@ -104,14 +104,14 @@ void transform(const Job& job, const Plan& p, int64_t first, int64_t last, int64
 // As many rows of one element of dU as the kernel takes, `first` the first one.
 void add_rows(const Plan& p, int64_t e, int64_t first, bool fresh, int64_t tiles, const float* v,
               const float* w, float* du, float* room) {
-  const OuterProducts& sums = *kernels().winograd_sums;
+  const OuterProducts& sums = *kernels().outer_products;
   sums.add({w + e * p.w.element + first / block_width * p.w.block, v + e * p.v.element,
             du + e * p.du_element + first * p.inputs, tiles, std::min(sums.rows, p.du_rows - first),
             p.inputs, p.w.block, p.v.block, p.inputs, fresh, room});
 }
 
 void run_shared(const Job& job, const Plan& p, float* v, float* w, float* du, float* shares) {
-  const int64_t rows = kernels().winograd_sums->rows, parts = ceil_div(p.du_rows, rows);
+  const int64_t rows = kernels().outer_products->rows, parts = ceil_div(p.du_rows, rows);
   const auto strip = [&](int64_t thread) { return shares + thread * p.share_floats(); };
   for (int64_t first = 0; first < p.tiles.count; first += p.chunk) {
     const int64_t last = std::min(first + p.chunk, p.tiles.count);
@@ -127,7 +127,7 @@ void run_shared(const Job& job, const Plan& p, float* v, float* w, float* du, fl
 
 // Leaves the sum in the first part's dU, which `work` begins with.
 void run_own(const Job& job, const Plan& p, float* work) {
-  const int64_t parts = thread_count(), rows = kernels().winograd_sums->rows;
+  const int64_t parts = thread_count(), rows = kernels().outer_products->rows;
   const int64_t share = p.du_floats() + p.v_floats() + p.w_floats() + p.share_floats();
   parallel_for(parts, [&](int64_t part, int64_t) {
     float* const du = work + part * share;

@@ -4,7 +4,6 @@
 #include "amx.h"
 
 #include "kernels.h"
-#include "lanes.h"
 
 namespace fastconv::avx512 {
 extern const OuterProducts outer_products;
@@ -13,32 +12,12 @@ extern const OuterProducts outer_products;
 namespace fastconv::FASTCONV_ISA {
 namespace {
 
+using Cut = CutInto<3>;
+
 constexpr int64_t tiles_at_once = 256;  // not tuned: pieces of V and W stay in the second-level cache
 
-// Line t of a chunk of 16 channels; zeros beyond its end.
-inline __m512 line(const float* from, int64_t t, int64_t tiles) {
-  return t < tiles ? _mm512_loadu_ps(from + t * block_width) : _mm512_setzero_ps();
-}
-
-void cut_columns(const float* from, int64_t tiles, uint32_t* b) {
-  for (int64_t t = 0; t < tiles; t += step, b += step_pairs)
-    for (int64_t r = 0; r < group; ++r)
-      cut(line(from, t + r, tiles), line(from, t + r + group, tiles), b + r * group);
-}
-
-// The squares of the same cut, transposed.
-void cut_rows(const float* from, int64_t tiles, uint32_t* a) {
-  cut_columns(from, tiles, a);
-  for (const uint32_t* const end = a + steps_of(tiles) * step_pairs; a < end; a += square) {
-    V lines[group];
-    for (int64_t r = 0; r < group; ++r) lines[r] = (V)_mm512_load_si512(a + r * group);
-    transpose(lines);
-    for (int64_t r = 0; r < group; ++r) _mm512_store_si512(a + r * group, (__m512i)lines[r]);
-  }
-}
-
 int64_t room(int64_t rows, int64_t columns) {
-  return steps_of(tiles_at_once) * step_pairs * (rows + columns) / group + group;
+  return steps_of(tiles_at_once) * Cut::step_pairs * (rows + columns) / group + group;
 }
 
 // With 16 rows or columns, squares half empty: cutting takes longer than multiplying.
@@ -48,18 +27,20 @@ void add(const OuterProduct& p) {
   uint32_t* const a = aligned_pairs(p.room);
   for (int64_t t = 0; t < p.tiles; t += tiles_at_once) {
     const int64_t tiles = smaller(tiles_at_once, p.tiles - t), steps = steps_of(tiles);
-    const int64_t next = steps * step_pairs;  // from one block of 16 channels to the next
+    const int64_t next = steps * Cut::step_pairs;  // from one block of 16 channels to the next
     uint32_t* const b = a + p.rows / group * next;
-    for (int64_t i = 0; i < p.rows / group; ++i)
-      cut_rows(p.a + i * p.a_block + t * block_width, tiles, a + i * next);
+    for (int64_t i = 0; i < p.rows / group; ++i) {
+      Cut::cut_columns(p.a + i * p.a_block + t * block_width, tiles, a + i * next);
+      Cut::transpose_squares(a + i * next, steps, a + i * next);
+    }
     for (int64_t j = 0; j < p.columns / group; ++j)
-      cut_columns(p.b + j * p.b_block + t * block_width, tiles, b + j * next);
+      Cut::cut_columns(p.b + j * p.b_block + t * block_width, tiles, b + j * next);
     for (int64_t j = 0; j < p.columns; j += 2 * group)
       for (int64_t i = 0; i < p.rows; i += 2 * group) {
         float *const to = p.sums + i * p.sums_row + j, *const below = to + group * p.sums_row;
         const Sums sums{{{to, to + group}, {below, below + group}}, p.sums_row};
         const int down = p.rows - i > group ? 2 : 1, across = p.columns - j > group ? 2 : 1;
-        multiply_of[down - 1][across - 1](a + i / group * next, b + j / group * next, steps,
+        Cut::multiply_of[down - 1][across - 1](a + i / group * next, b + j / group * next, steps,
                                           p.fresh && t == 0 ? nullptr : &sums, sums);
       }
   }

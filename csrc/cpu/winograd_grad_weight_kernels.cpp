@@ -53,10 +53,18 @@ void gradient(float* strip, int64_t tiles, float* w, int64_t element) {
       }
 }
 
+// Lines that are wanted soon, `step` floats further with each tile.
+struct Ahead {
+  const float* at;
+  int64_t step;
+};
+
+template <bool Fetching>
 void ukr_rows_x_panel(const float* a, const float* low, const float* high, int64_t tiles,
-                      float* sums, int64_t sums_row, bool fresh) {
+                      float* sums, int64_t sums_row, bool fresh, Ahead ahead) {
   V sum[rows][2] = {};
   for (int64_t t = 0; t < tiles; ++t) {
+    if constexpr (Fetching) __builtin_prefetch(ahead.at + t * ahead.step, 0, 2);
     const V b0 = load(low + t * block_width), b1 = load(high + t * block_width);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
@@ -74,21 +82,28 @@ void ukr_rows_x_panel(const float* a, const float* low, const float* high, int64
 }
 
 // 16 rows, all columns.
-void add(const OuterProduct& p) {
+template <bool Fetching>
+void add_all(const OuterProduct& p) {
+  const int64_t parts = ceil_div(p.tiles, tiles_at_once) * (p.columns / panel) * (block_width / rows);
+  const int64_t share = ceil_div(p.lines * block_width, parts);  // floats that a part fetches
+  Ahead ahead{p.ahead, 0};
   for (int64_t t = 0; t < p.tiles; t += tiles_at_once) {
     const int64_t tiles = smaller(tiles_at_once, p.tiles - t);
+    ahead.step = ceil_div(share, tiles);
     const float* a = p.a + t * block_width;
     const float* b = p.b + t * block_width;
     for (int64_t j = 0; j < p.columns; j += panel) {
       const int64_t next = j + L;
       const float* low = b + j / block_width * p.b_block + j % block_width;
       const float* high = b + next / block_width * p.b_block + next % block_width;
-      for (int64_t i = 0; i < block_width; i += rows)
-        ukr_rows_x_panel(a + i, low, high, tiles, p.sums + i * p.sums_row + j, p.sums_row,
-                         p.fresh && t == 0);
+      for (int64_t i = 0; i < block_width; i += rows, ahead.at += share)
+        ukr_rows_x_panel<Fetching>(a + i, low, high, tiles, p.sums + i * p.sums_row + j, p.sums_row,
+                                   p.fresh && t == 0, ahead);
     }
   }
 }
+
+void add(const OuterProduct& p) { (p.lines ? add_all<true> : add_all<false>)(p); }
 
 int64_t room(int64_t, int64_t) { return 0; }
 
