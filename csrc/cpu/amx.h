@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "lanes.h"
+#include "picture.h"
 
 namespace fastconv::FASTCONV_ISA {
 
@@ -102,6 +103,44 @@ inline void store_sums(const Sums& c) {
   if constexpr (Rows > 1 && Columns > 1) _tile_stored(3, c.at[1][1], bytes);
 }
 
+// Runs of lines of 64 bytes that are wanted soon: fetched into the second-level cache a few at a time,
+// while others are multiplied.  A core waits for a dozen lines at most: asked for all at once, they
+// come no earlier, and multiplications wait with them.
+struct Soon {
+  const float* at = nullptr;
+  int64_t run = 0, runs = 0;  // lines in a run
+  int64_t gap[2] = {};        // floats from the first run to the second, from there to the next, ...
+  int64_t each = 0;           // lines at a time
+  int64_t done = 0;
+
+  // All lines during so many steps of `multiply_squares`.
+  void spread_over(int64_t steps) { each = ceil_div(run * runs, fetches * steps); }
+  static constexpr int64_t fetches = 3;  // in a step
+
+  void fetch() {
+    if (runs == 0) return;
+    const float* const from = at + done * group;
+    const int64_t count = smaller(each, run - done);
+    for (int64_t i = 0; i < count; ++i) __builtin_prefetch(from + i * group, 0, 2);
+    done += count;
+    if (done < run) return;
+    done = 0;
+    at += gap[0];
+    const int64_t before = gap[0];
+    gap[0] = gap[1], gap[1] = before;
+    --runs;
+  }
+};
+
+// Two kinds of them.
+struct Ahead {
+  Soon first, second;
+  void fetch() {
+    first.fetch();
+    second.fetch();
+  }
+};
+
 // Numbers cut into 3 pieces, or into 2.
 template <int Pieces>
 struct CutInto {
@@ -171,10 +210,11 @@ struct CutInto {
     }
   }
 
-  // Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null.
+  // Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null;
+  // `ahead` is fetched meanwhile.
   template <int Rows, int Columns>
   static void multiply_squares(const uint32_t* a, const uint32_t* b, int64_t steps, const Sums* from,
-                               const Sums& to) {
+                               const Sums& to, Ahead& ahead) {
     const int64_t next = steps * step_pairs;  // from one block of 16 to the next
     if (from) {
       load_sums<Rows, Columns>(*from);
@@ -189,24 +229,30 @@ struct CutInto {
         load_a<Rows>(a, next);
         load_b<Columns>(b + 2 * square, next);
         add_products<Rows, Columns>();
+        ahead.fetch();
         load_b<Columns>(b + square, next);
         add_products<Rows, Columns>();
         load_a<Rows>(a + square, next);
         add_products<Rows, Columns>();
+        ahead.fetch();
         load_b<Columns>(b, next);
         add_products<Rows, Columns>();
         load_a<Rows>(a + 2 * square, next);
         add_products<Rows, Columns>();
+        ahead.fetch();
         load_a<Rows>(a, next);
         add_products<Rows, Columns>();
       } else {
         load_a<Rows>(a, next);
         load_b<Columns>(b + square, next);
         add_products<Rows, Columns>();
+        ahead.fetch();
         load_b<Columns>(b, next);
         add_products<Rows, Columns>();
+        ahead.fetch();
         load_a<Rows>(a + square, next);
         add_products<Rows, Columns>();
+        ahead.fetch();
         load_b<Columns>(b + square, next);
         add_products<Rows, Columns>();
       }
@@ -214,8 +260,8 @@ struct CutInto {
     store_sums<Rows, Columns>(to);
   }
 
-  using MultiplySquares = void (*)(const uint32_t*, const uint32_t*, int64_t, const Sums*,
-                                   const Sums&);
+  using MultiplySquares = void (*)(const uint32_t*, const uint32_t*, int64_t, const Sums*, const Sums&,
+                                   Ahead&);
   static constexpr MultiplySquares multiply_of[2][2] = {
       {multiply_squares<1, 1>, multiply_squares<1, 2>},
       {multiply_squares<2, 1>, multiply_squares<2, 2>}};

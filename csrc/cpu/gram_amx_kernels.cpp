@@ -22,11 +22,11 @@ int64_t sums_room(int64_t blocks) {
 // 32 x 32 sums of some pixels.  They are made apart from those of all pixels: added to the large ones
 // number by number, they would lose as much as is left out for 100 times as many.
 void add_squares(const GramSum& s, const uint32_t* a, const uint32_t* b, int64_t steps, int64_t i,
-                 int64_t j) {
+                 int64_t j, Ahead& ahead) {
   alignas(64) float found[4 * square];
   const Sums sums{{{found, found + group}, {found + 2 * square, found + 2 * square + group}}, panel};
   const int rows = s.blocks - i > 1 ? 2 : 1, columns = s.blocks - j > 1 ? 2 : 1;
-  InTwo::multiply_of[rows - 1][columns - 1](a, b, steps, nullptr, sums);
+  InTwo::multiply_of[rows - 1][columns - 1](a, b, steps, nullptr, sums, ahead);
   for (int64_t r = 0; r < rows * group; ++r)
     for (int64_t c = 0; c < columns * group; c += group) {
       float* const to = s.sums + (i * group + r) * s.row + j * group + c;
@@ -44,9 +44,12 @@ void add(const GramSum& s) {
     InTwo::cut_columns(s.f + block * s.f_block, s.pixels, b + block * next);
     InTwo::transpose_squares(b + block * next, steps, a + block * next);
   }
+  const int64_t pairs = ceil_div(s.blocks, 2);
+  Ahead ahead{{s.soon, s.soon_pixels, s.soon_pixels ? s.blocks : 0, {s.soon_block, s.soon_block}}, {}};
+  ahead.first.spread_over(pairs * (pairs + 1) / 2 * steps);
   for (int64_t i = 0; i < s.blocks; i += 2)
     for (int64_t j = i; j < s.blocks; j += 2)
-      add_squares(s, a + i * next, b + j * next, steps, i, j);
+      add_squares(s, a + i * next, b + j * next, steps, i, j, ahead);
 }
 
 int64_t room(int64_t depth) {
@@ -59,19 +62,18 @@ void cut_u(const float* from, int64_t depth, float* to) {
   InThree::cut_panel(from, depth, aligned_pairs(to));
 }
 
-// Up to 32 pixels by 32 outputs.
+// Up to 32 pixels by 32 outputs.  What they are added to is fetched during the multiplications.
 void multiply_block(const GramProduct& g, const uint32_t* a, const uint32_t* b, int64_t o, float* to,
-                    int64_t pixels) {
+                    int64_t pixels, Soon& next) {
   alignas(64) float found[2][2 * square], constant[panel];
   const Sums sums{{{found[0], found[1]}, {found[0] + square, found[1] + square}}, block_width};
   const Sums constants{{{constant, constant + group}, {constant, constant + group}}, 0};
   const int columns = g.outputs - o > group ? 2 : 1, rows = pixels > group ? 2 : 1;
   __builtin_memcpy(constant, g.constant + o, sizeof constant);
-  for (int64_t p = 0; p < pixels * block_width; p += block_width) {
-    __builtin_prefetch(to + p, 1);
-    __builtin_prefetch(to + (columns - 1) * g.to_block + p, 1);
-  }
-  InThree::multiply_of[rows - 1][columns - 1](a, b, steps_of(g.depth), &constants, sums);
+  Ahead ahead{{to, pixels, columns, {g.to_block, g.to_block}}, next};
+  ahead.first.spread_over(steps_of(g.depth));
+  InThree::multiply_of[rows - 1][columns - 1](a, b, steps_of(g.depth), &constants, sums, ahead);
+  next = ahead.second;
   for (int column = 0; column < columns; ++column, to += g.to_block)
     for (int64_t p = 0; p < pixels; ++p) {
       const __m512 v = _mm512_load_ps(found[column] + p * block_width);
@@ -85,14 +87,17 @@ void multiply(const GramProduct& g) {
   const int64_t steps = steps_of(g.depth);
   uint32_t* const a = aligned_pairs(g.room);
   for (int64_t first = 0; first < g.pixels; first += pixels_at_once) {
-    const int64_t pixels = smaller(pixels_at_once, g.pixels - first);
+    const int64_t pixels = smaller(pixels_at_once, g.pixels - first), end = first + pixels;
     InThree::cut_a(g.f + first * block_width, g.f_block, pixels, g.depth, a);
+    Soon next{g.f + end * block_width, smaller(pixels_at_once, g.pixels - end),
+              end < g.pixels ? ceil_div(g.depth, group) : 0, {g.f_block, g.f_block}};
+    next.spread_over(ceil_div(g.outputs, panel) * ceil_div(pixels, 2 * group) * steps);
     for (int64_t o = 0; o < g.outputs; o += panel) {
       const uint32_t* const b = aligned_pairs(g.u + o / panel * cut_floats(g.depth));
       float* const to = g.to + o / block_width * g.to_block + first * block_width;
       for (int64_t p = 0; p < pixels; p += 2 * group)
         multiply_block(g, a + p / group * steps * InThree::step_pairs, b, o, to + p * block_width,
-                       smaller(2 * group, pixels - p));
+                       smaller(2 * group, pixels - p), next);
     }
   }
 }

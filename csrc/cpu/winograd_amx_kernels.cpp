@@ -5,11 +5,13 @@
 // In the network about 240 GFLOP/s a thread remain: U comes from memory at 6 to 13 GB/s.  So more
 // tiles share it than where multiplications are slower.  VGG19's stack at 512 px, both directions:
 // 458 ms with 64 and 128 tiles in a chunk (own, shared), 410 with 64 and 256, 393 with 96 and 256;
-// 545 with fused multiply-adds.  Fetching U and V ahead, k in parts that stay in the first-level
-// cache, keeping M out of the caches: no gain.
+// 545 with fused multiply-adds.  U and V fetched a few lines at a time during the multiplications:
+// 351 ms, 368 without, and none less if many lines are asked for at once.  k in parts that stay in the
+// first-level cache, keeping M out of the caches: no gain.
 #include "amx.h"
 
 #include "kernels.h"
+#include "winograd_turn.h"
 
 namespace fastconv::avx512 {
 void turn_panels(const WinogradOther&, int64_t e, int64_t first, int64_t panels, float* to,
@@ -25,7 +27,7 @@ constexpr int64_t panel = 2 * group;
 
 // All tiles with one block of up to 64 outputs, of one element.
 void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, const uint32_t* a,
-                    const uint32_t* b, float* m) {
+                    const uint32_t* b, float* m, Ahead& ahead) {
   const int64_t next = steps * Cut::step_pairs;  // from one block of 16 to the next
   alignas(64) float whole[2][2 * square];  // takes what a last group has beyond the tiles
   const Sums aside{{{whole[0], whole[1]}, {whole[0] + square, whole[1] + square}}, block_width};
@@ -39,11 +41,39 @@ void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, co
       const Sums straight{{{to, high}, {to + square, high + square}}, block_width};
       const bool full = tiles == rows * group;
       Cut::multiply_of[rows - 1][columns - 1](a + first / group * next, b + o / group * next, steps, nullptr,
-                                         full ? straight : aside);
+                                         full ? straight : aside, ahead);
       for (int c = 0; !full && c < columns; ++c)
         __builtin_memcpy(straight.at[0][c], whole[c], static_cast<size_t>(tiles * 64));
     }
   }
+}
+
+// U of one element and one block of 64 outputs.
+Soon soon_u(const WinogradProduct& p, int64_t e, int64_t cob) {
+  const int64_t first = cob * cob_width, panels = ceil_div(smaller(cob_width, p.outputs - first), panel);
+  if (!p.other)
+    return {p.u + cob * p.u_cob + e * panels * p.panel_floats, panels * p.panel_floats / group, 1};
+  const WinogradOther& w = *p.other;  // squares from two panels, then from the next two
+  const int64_t far = (cob_width / panel * w.elements - 1) * w.panel_floats;
+  return {square_at(w, panel, e, 0, p.first_output + first), panels * panel * panel / group,
+          ceil_div(p.depth, panel), {w.panel_floats, far}};
+}
+
+// A part of V of one element.
+Soon soon_v(const WinogradProduct& p, int64_t e, int64_t part, int64_t parts) {
+  const int64_t lines = ceil_div(ceil_div(p.depth, group) * p.v_block / group, parts);
+  return {p.v + e * p.v_element + part * lines * group, lines, 1};
+}
+
+// What is wanted after an element's block of outputs: that of the next one, and the next element's V.
+Ahead after(const WinogradProduct& p, int64_t e, int64_t cob, int64_t cobs, int64_t steps) {
+  const bool is_last = cob + 1 == cobs, has_next = e + 1 < p.elements;
+  Ahead ahead;
+  if (!is_last || has_next) ahead.first = soon_u(p, e + is_last, is_last ? 0 : cob + 1);
+  if (has_next) ahead.second = soon_v(p, e + 1, cob, cobs);
+  ahead.first.spread_over(steps);
+  ahead.second.spread_over(steps);
+  return ahead;
 }
 
 int64_t room(int64_t depth, int64_t tiles) {
@@ -68,7 +98,8 @@ void multiply(const WinogradProduct& p) {
         u = p.u + cob * p.u_cob + e * panels * p.panel_floats;
       for (int64_t j = 0; j < panels; ++j)
         Cut::cut_panel(u + j * p.panel_floats, p.depth, b + 2 * j * steps * Cut::step_pairs);
-      multiply_block(p, outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element);
+      Ahead ahead = after(p, e, cob, cobs, panels * ceil_div(p.tiles, 2 * group) * steps);
+      multiply_block(p, outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element, ahead);
     }
   }
 }

@@ -24,6 +24,7 @@ int64_t room(int64_t rows, int64_t columns) {
 void add(const OuterProduct& p) {
   if (p.rows <= group) return avx512::outer_products.add(p);
   const TileRegisters in_use;
+  Ahead none;
   uint32_t* const a = aligned_pairs(p.room);
   for (int64_t t = 0; t < p.tiles; t += tiles_at_once) {
     const int64_t tiles = smaller(tiles_at_once, p.tiles - t), steps = steps_of(tiles);
@@ -41,7 +42,7 @@ void add(const OuterProduct& p) {
         const Sums sums{{{to, to + group}, {below, below + group}}, p.sums_row};
         const int down = p.rows - i > group ? 2 : 1, across = p.columns - j > group ? 2 : 1;
         Cut::multiply_of[down - 1][across - 1](a + i / group * next, b + j / group * next, steps,
-                                          p.fresh && t == 0 ? nullptr : &sums, sums);
+                                          p.fresh && t == 0 ? nullptr : &sums, sums, none);
       }
   }
 }
