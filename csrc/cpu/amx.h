@@ -7,7 +7,8 @@
 //
 //   u v = u1 v1 + (u1 v2 + u2 v1) + (u1 v3 + u2 v2 + u3 v1)      less than 2^-20 of u v is left out
 //
-// (Of numbers below 1e-31, third pieces are flushed to zero.)  One instruction multiplies 16 x 32 by
+// (Of numbers below 1e-31, third pieces are flushed to zero.)  Where the errors of single numbers
+// average out, two pieces do, each rounded: all four products of them, to 2^-16 of u v.  One instruction multiplies 16 x 32 by
 // 32 x 16 numbers; rows of the first and pairs of rows of the second are lines of 64 bytes:
 //
 //   A [i / 16][k / 32][piece][i][k, k + 16]      B [j / 16][k / 32][piece][k][j: k, k + 16]
@@ -102,6 +103,12 @@ inline void store_sums(const Sums& c) {
   if constexpr (Rows > 1) _tile_stored(2, c.at[1][0], bytes);
   if constexpr (Rows > 1 && Columns > 1) _tile_stored(3, c.at[1][1], bytes);
 }
+
+// Pieces of A or B, and how far it is from one block of 16 to the next.
+struct Squares {
+  const uint32_t* at;
+  int64_t next;
+};
 
 // Runs of lines of 64 bytes that are wanted soon: fetched into the second-level cache a few at a time,
 // while others are multiplied.  A core waits for a dozen lines at most: asked for all at once, they
@@ -213,9 +220,9 @@ struct CutInto {
   // Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null;
   // `ahead` is fetched meanwhile.
   template <int Rows, int Columns>
-  static void multiply_squares(const uint32_t* a, const uint32_t* b, int64_t steps, const Sums* from,
+  static void multiply_squares(Squares of_a, Squares of_b, int64_t steps, const Sums* from,
                                const Sums& to, Ahead& ahead) {
-    const int64_t next = steps * step_pairs;  // from one block of 16 to the next
+    const uint32_t *a = of_a.at, *b = of_b.at;
     if (from) {
       load_sums<Rows, Columns>(*from);
     } else {
@@ -226,42 +233,41 @@ struct CutInto {
     }
     for (int64_t s = 0; s < steps; ++s, a += step_pairs, b += step_pairs) {
       if constexpr (Pieces == 3) {  // in this order six products read seven pairs of squares
-        load_a<Rows>(a, next);
-        load_b<Columns>(b + 2 * square, next);
+        load_a<Rows>(a, of_a.next);
+        load_b<Columns>(b + 2 * square, of_b.next);
         add_products<Rows, Columns>();
         ahead.fetch();
-        load_b<Columns>(b + square, next);
+        load_b<Columns>(b + square, of_b.next);
         add_products<Rows, Columns>();
-        load_a<Rows>(a + square, next);
-        add_products<Rows, Columns>();
-        ahead.fetch();
-        load_b<Columns>(b, next);
-        add_products<Rows, Columns>();
-        load_a<Rows>(a + 2 * square, next);
+        load_a<Rows>(a + square, of_a.next);
         add_products<Rows, Columns>();
         ahead.fetch();
-        load_a<Rows>(a, next);
+        load_b<Columns>(b, of_b.next);
+        add_products<Rows, Columns>();
+        load_a<Rows>(a + 2 * square, of_a.next);
+        add_products<Rows, Columns>();
+        ahead.fetch();
+        load_a<Rows>(a, of_a.next);
         add_products<Rows, Columns>();
       } else {
-        load_a<Rows>(a, next);
-        load_b<Columns>(b + square, next);
+        load_a<Rows>(a, of_a.next);
+        load_b<Columns>(b + square, of_b.next);
         add_products<Rows, Columns>();
         ahead.fetch();
-        load_b<Columns>(b, next);
+        load_b<Columns>(b, of_b.next);
         add_products<Rows, Columns>();
         ahead.fetch();
-        load_a<Rows>(a + square, next);
+        load_a<Rows>(a + square, of_a.next);
         add_products<Rows, Columns>();
         ahead.fetch();
-        load_b<Columns>(b + square, next);
+        load_b<Columns>(b + square, of_b.next);
         add_products<Rows, Columns>();
       }
     }
     store_sums<Rows, Columns>(to);
   }
 
-  using MultiplySquares = void (*)(const uint32_t*, const uint32_t*, int64_t, const Sums*, const Sums&,
-                                   Ahead&);
+  using MultiplySquares = void (*)(Squares, Squares, int64_t, const Sums*, const Sums&, Ahead&);
   static constexpr MultiplySquares multiply_of[2][2] = {
       {multiply_squares<1, 1>, multiply_squares<1, 2>},
       {multiply_squares<2, 1>, multiply_squares<2, 2>}};

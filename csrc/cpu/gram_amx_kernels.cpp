@@ -2,6 +2,10 @@
 //
 //   add        A: the features, squares of them transposed      B: the features as they lie
 //   multiply   A: the features as they lie                      B: U
+//
+// Sums over pixels make do with two pieces of each number: rounded, their errors average out, and a
+// covariance is right to 1e-6 (512 channels of 64 x 64 noise; with three pieces 1e-7, but 4.1 ms instead
+// of 2.7).  The way back, where each result is a sum over channels alone, takes three.
 #include "amx.h"
 
 #include "kernels.h"
@@ -26,7 +30,8 @@ void add_squares(const GramSum& s, const uint32_t* a, const uint32_t* b, int64_t
   alignas(64) float found[4 * square];
   const Sums sums{{{found, found + group}, {found + 2 * square, found + 2 * square + group}}, panel};
   const int rows = s.blocks - i > 1 ? 2 : 1, columns = s.blocks - j > 1 ? 2 : 1;
-  InTwo::multiply_of[rows - 1][columns - 1](a, b, steps, nullptr, sums, ahead);
+  const int64_t next = steps * InTwo::step_pairs;
+  InTwo::multiply_of[rows - 1][columns - 1]({a, next}, {b, next}, steps, nullptr, sums, ahead);
   for (int64_t r = 0; r < rows * group; ++r)
     for (int64_t c = 0; c < columns * group; c += group) {
       float* const to = s.sums + (i * group + r) * s.row + j * group + c;
@@ -71,8 +76,9 @@ void multiply_block(const GramProduct& g, const uint32_t* a, const uint32_t* b, 
   const int columns = g.outputs - o > group ? 2 : 1, rows = pixels > group ? 2 : 1;
   __builtin_memcpy(constant, g.constant + o, sizeof constant);
   Ahead ahead{{to, pixels, columns, {g.to_block, g.to_block}}, next};
-  ahead.first.spread_over(steps_of(g.depth));
-  InThree::multiply_of[rows - 1][columns - 1](a, b, steps_of(g.depth), &constants, sums, ahead);
+  const int64_t steps = steps_of(g.depth), stride = steps * InThree::step_pairs;
+  ahead.first.spread_over(steps);
+  InThree::multiply_of[rows - 1][columns - 1]({a, stride}, {b, stride}, steps, &constants, sums, ahead);
   next = ahead.second;
   for (int column = 0; column < columns; ++column, to += g.to_block)
     for (int64_t p = 0; p < pixels; ++p) {

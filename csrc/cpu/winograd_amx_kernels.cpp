@@ -7,7 +7,8 @@
 // 458 ms with 64 and 128 tiles in a chunk (own, shared), 410 with 64 and 256, 393 with 96 and 256;
 // 545 with fused multiply-adds.  U and V fetched a few lines at a time during the multiplications:
 // 351 ms, 368 without, and none less if many lines are asked for at once.  k in parts that stay in the
-// first-level cache, keeping M out of the caches: no gain.
+// first-level cache: no gain with many tiles, 5.0 ms instead of 5.9 with 64 (512 to 512 channels at
+// 32 x 32).  Keeping M out of the caches: no gain.
 #include "amx.h"
 
 #include "kernels.h"
@@ -40,8 +41,8 @@ void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, co
       float *const to = low + first * block_width, *const high = to + p.m_block;
       const Sums straight{{{to, high}, {to + square, high + square}}, block_width};
       const bool full = tiles == rows * group;
-      Cut::multiply_of[rows - 1][columns - 1](a + first / group * next, b + o / group * next, steps, nullptr,
-                                         full ? straight : aside, ahead);
+      Cut::multiply_of[rows - 1][columns - 1]({a + first / group * next, next}, {b + o / group * next, next},
+                                              steps, nullptr, full ? straight : aside, ahead);
       for (int c = 0; !full && c < columns; ++c)
         __builtin_memcpy(straight.at[0][c], whole[c], static_cast<size_t>(tiles * 64));
     }
@@ -76,6 +77,31 @@ Ahead after(const WinogradProduct& p, int64_t e, int64_t cob, int64_t cobs, int6
   return ahead;
 }
 
+// The same for up to 64 tiles, 32 of k at a time: U's pieces, which serve few tiles, and the sums stay in
+// the first-level cache.
+void multiply_few(const WinogradProduct& p, const float* u, int64_t outputs, int64_t steps,
+                  const uint32_t* a, uint32_t* b, float* m, Ahead& ahead) {
+  constexpr int64_t blocks = cob_width / group, most = cob_width / group;
+  alignas(64) float sums[blocks * most * square];
+  const int64_t next = steps * Cut::step_pairs;
+  for (int64_t s = 0; s < steps; ++s)
+    for (int64_t o = 0; o < outputs; o += panel) {
+      Cut::cut_panel(u + o / panel * p.panel_floats + s * step * panel,
+                     smaller(step, p.depth - s * step), b);
+      const int columns = outputs - o > group ? 2 : 1;
+      for (int64_t first = 0; first < p.tiles; first += 2 * group) {
+        const int rows = p.tiles - first > group ? 2 : 1;
+        float *const low = sums + (o / group * most + first / group) * square, *const high = low + most * square;
+        const Sums here{{{low, high}, {low + square, high + square}}, block_width};
+        Cut::multiply_of[rows - 1][columns - 1]({a + first / group * next + s * Cut::step_pairs, next},
+                                                {b, Cut::step_pairs}, 1, s ? &here : nullptr, here, ahead);
+      }
+    }
+  for (int64_t o = 0; o < outputs; o += group)
+    __builtin_memcpy(m + o / group * p.m_block, sums + o / group * most * square,
+                     static_cast<size_t>(p.tiles * 64));
+}
+
 int64_t room(int64_t depth, int64_t tiles) {
   return steps_of(depth) * Cut::step_pairs * (ceil_div(tiles, group) + cob_width / group) + group;
 }
@@ -96,6 +122,11 @@ void multiply(const WinogradProduct& p) {
                             p.panel_floats);
       else
         u = p.u + cob * p.u_cob + e * panels * p.panel_floats;
+      if (p.tiles <= cob_width) {
+        Ahead ahead = after(p, e, cob, cobs, panels * ceil_div(p.tiles, 2 * group) * steps);
+        multiply_few(p, u, outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element, ahead);
+        continue;
+      }
       for (int64_t j = 0; j < panels; ++j)
         Cut::cut_panel(u + j * p.panel_floats, p.depth, b + 2 * j * steps * Cut::step_pairs);
       Ahead ahead = after(p, e, cob, cobs, panels * ceil_div(p.tiles, 2 * group) * steps);
