@@ -120,8 +120,8 @@ struct Soon {
   int64_t each = 0;           // lines at a time
   int64_t done = 0;
 
-  // All lines during so many steps of `multiply_squares`.
-  void spread_over(int64_t steps) { each = ceil_div(run * runs, fetches * steps); }
+  // All lines during so many steps of `multiply_squares`; none, if there are no steps.
+  void spread_over(int64_t steps) { each = steps ? ceil_div(run * runs, fetches * steps) : 0; }
   static constexpr int64_t fetches = 3;  // in a step
 
   void fetch() {

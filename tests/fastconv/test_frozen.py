@@ -233,8 +233,10 @@ def test_features_of_one_value_have_no_covariance() -> None:
 
 
 @native_only
-def test_moments_alone_can_be_differentiated_one_by_one() -> None:
-    frozen, x = freeze(network(), [], "native", [1, 11]), torch.rand(1, 3, 24, 24)
+@pytest.mark.parametrize("channels", [16, 200])
+def test_moments_alone_can_be_differentiated_one_by_one(channels: int) -> None:
+    frozen = freeze(network(channels=channels), [], "native", [1, 11])
+    x = torch.rand(1, 3, 24, 24)
     for part in (0, 1):
         for reading in (0, 1):
             leaf = x.clone().requires_grad_()
