@@ -49,6 +49,7 @@ FASTCONV_ROWS = (
         "fastconv.timing",
         "fastconv.clock",
         "fastconv.figures",
+        "fastconv.memory",
         "fastconv.pictures",
     ),
     ("fastconv.algorithms", "fastconv.precision"),
