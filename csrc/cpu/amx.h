@@ -8,8 +8,10 @@
 //   u v = u1 v1 + (u1 v2 + u2 v1) + (u1 v3 + u2 v2 + u3 v1)      less than 2^-20 of u v is left out
 //
 // (Of numbers below 1e-31, third pieces are flushed to zero.)  Where the errors of single numbers
-// average out, two pieces do, each rounded: all four products of them, to 2^-16 of u v.  One instruction multiplies 16 x 32 by
-// 32 x 16 numbers; rows of the first and pairs of rows of the second are lines of 64 bytes:
+// average out, two pieces do, each rounded: all four products of them, to 2^-16 of u v.
+//
+// One instruction multiplies 16 x 32 by 32 x 16 numbers; rows of the first and pairs of rows of the
+// second are lines of 64 bytes:
 //
 //   A [i / 16][k / 32][piece][i][k, k + 16]      B [j / 16][k / 32][piece][k][j: k, k + 16]
 //

@@ -6,9 +6,9 @@
 // tiles share it than where multiplications are slower.  VGG19's stack at 512 px, both directions:
 // 458 ms with 64 and 128 tiles in a chunk (own, shared), 410 with 64 and 256, 393 with 96 and 256;
 // 545 with fused multiply-adds.  U and V fetched a few lines at a time during the multiplications:
-// 351 ms, 368 without, and none less if many lines are asked for at once.  k in parts that stay in the
-// first-level cache: no gain with many tiles, 5.0 ms instead of 5.9 with 64 (512 to 512 channels at
-// 32 x 32).  Keeping M out of the caches: no gain.
+// 351 ms, 379 without; asked for many at once they had gained nothing.  k in parts that stay in the
+// first-level cache: no gain with many tiles, 5.0 ms instead of 6.2 with 64 (512 to 512 channels at
+// 32 x 32, forward in the stack).  Keeping M out of the caches: no gain.
 #include "amx.h"
 
 #include "kernels.h"
