@@ -192,14 +192,14 @@ class Frozen(nn.Module):
             return self._pieces[device]
 
     def _cut(self, device: str) -> list[_Piece]:
-        kernels: Any = frozen_cuda if device == "cuda" else frozen_run
-        folds = kernels.folds if self._algo == "auto" else lambda conv: False
+        fits = frozen_cuda.fits if device == "cuda" else frozen_run.fits
+        folds = frozen_run.folds if device != "cuda" and self._algo == "auto" else None
         pieces: list[_Piece] = []
         stages: list[Stage] = []
         read = Readings(frozenset(self.taps), frozenset(self.moments))
         index = 0
         while index < len(self._layers):
-            stage = stage_from(self._layers, index, read, not stages, kernels.fits, folds)
+            stage = stage_from(self._layers, index, read, not stages, fits, folds)
             if stage is not None:
                 stages.append(stage)
                 index = stage.last + 1

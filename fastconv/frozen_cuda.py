@@ -41,11 +41,6 @@ def fits(conv: nn.Conv2d) -> bool:
     return conv.padding_mode == "zeros"
 
 
-def folds(conv: nn.Conv2d) -> bool:
-    """Whether a normalisation goes into its weights: the kernels pad with zeros alone."""
-    return False
-
-
 def dtypes_for(x: Tensor, precision: str) -> tuple[torch.dtype, torch.dtype]:
     """What pictures are kept in, and what the outputs are."""
     if torch.is_autocast_enabled("cuda") and x.dtype != torch.float64:

@@ -148,7 +148,7 @@ def stage_from(
     read: Readings,
     begins: bool,
     fits: Callable[[nn.Conv2d], bool],
-    folds: Callable[[nn.Conv2d], bool],
+    folds: Callable[[nn.Conv2d], bool] | None,
 ) -> Stage | None:
     """The stage that begins at `index`, or None if that layer cannot be fused.
 
@@ -174,7 +174,7 @@ def stage_from(
         last, relu = last + 1, True
     if found := pool_of(following()):
         last, pool = last + 1, found
-    if normalize and (pool or not folds(conv)):
+    if normalize and (pool or folds is None or not folds(conv)):
         return None
     return Stage(index, last, conv, relu, pool, begins, normalize)
 

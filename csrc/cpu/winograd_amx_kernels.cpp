@@ -77,12 +77,14 @@ Ahead after(const WinogradProduct& p, int64_t e, int64_t cob, int64_t cobs, int6
   return ahead;
 }
 
+constexpr int64_t few_tiles = 64;
+
 // The same for up to 64 tiles, 32 of k at a time: U's pieces, which serve few tiles, and the sums stay in
 // the first-level cache.
 void multiply_few(const WinogradProduct& p, const float* u, int64_t outputs, int64_t steps,
                   const uint32_t* a, uint32_t* b, float* m, Ahead& ahead) {
-  constexpr int64_t blocks = cob_width / group, most = cob_width / group;
-  alignas(64) float sums[blocks * most * square];
+  constexpr int64_t most = few_tiles / group;
+  alignas(64) float sums[cob_width / group * most * square];
   const int64_t next = steps * Cut::step_pairs;
   for (int64_t s = 0; s < steps; ++s)
     for (int64_t o = 0; o < outputs; o += panel) {
@@ -122,15 +124,15 @@ void multiply(const WinogradProduct& p) {
                             p.panel_floats);
       else
         u = p.u + cob * p.u_cob + e * panels * p.panel_floats;
-      if (p.tiles <= cob_width) {
-        Ahead ahead = after(p, e, cob, cobs, panels * ceil_div(p.tiles, 2 * group) * steps);
-        multiply_few(p, u, outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element, ahead);
+      float* const m = p.m + cob * p.m_cob + e * p.m_element;
+      Ahead ahead = after(p, e, cob, cobs, panels * ceil_div(p.tiles, 2 * group) * steps);
+      if (p.tiles <= few_tiles) {
+        multiply_few(p, u, outputs, steps, a, b, m, ahead);
         continue;
       }
       for (int64_t j = 0; j < panels; ++j)
         Cut::cut_panel(u + j * p.panel_floats, p.depth, b + 2 * j * steps * Cut::step_pairs);
-      Ahead ahead = after(p, e, cob, cobs, panels * ceil_div(p.tiles, 2 * group) * steps);
-      multiply_block(p, outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element, ahead);
+      multiply_block(p, outputs, steps, a, b, m, ahead);
     }
   }
 }
