@@ -57,11 +57,10 @@ inline Type type_of(const Tensor& tensor) {
   }
 }
 
-inline Precision precision_from(const std::string& name) {
-  if (name == "fp32") return Precision::fp32;
-  if (name == "tf32") return Precision::tf32;
-  if (name == "bf16") return Precision::bf16;
-  refuse("precision expects fp32, tf32 or bf16, got '" + name + "'");
+// `number` is the name's place in precision.py's CHOICES.
+inline Precision precision_from(int64_t number) {
+  if (number < 0 || number > 2) refuse("precision expects a number from 0 to 2, got " + std::to_string(number));
+  return static_cast<Precision>(number);
 }
 
 // Kernels count rows, columns and one filter bank in 32 bits.

@@ -57,12 +57,10 @@ void run(Operation operation, const Problem& problem, const Operands& operands) 
   }
 }
 
-Algorithm algorithm_from(const std::string& name) {
-  if (name == "auto") return Algorithm::automatic;
-  if (name == "direct") return Algorithm::direct;
-  if (name == "f4") return Algorithm::f4;
-  if (name == "f6") return Algorithm::f6;
-  refuse("algo expects auto, direct, f4 or f6, got '" + name + "'");
+// `number` is the name's place in algorithms.py's CHOICES.
+Algorithm algorithm_from(int64_t number) {
+  if (number < 0 || number > 3) refuse("algo expects a number from 0 to 3, got " + std::to_string(number));
+  return static_cast<Algorithm>(number);
 }
 
 // Weights that `prepare` has transformed for this very problem.
@@ -77,7 +75,7 @@ const void* prepared_for(Operation operation, const Problem& problem, const std:
 }
 
 Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& geometry,
-               const std::string& algo, const std::optional<Tensor>& prepared, const std::string&) {
+               int64_t algo, const std::optional<Tensor>& prepared, int64_t) {
   const Geometry g = geometry_from(geometry);
   const ScalarType type = x.scalar_type();
   const Problem problem{g, dtype_of(type), is_channels_last(x), algorithm_from(algo)};
@@ -92,8 +90,8 @@ Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor
   return y;
 }
 
-Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, const std::string& algo,
-                  const std::optional<Tensor>& prepared, const std::string&) {
+Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, int64_t algo,
+                  const std::optional<Tensor>& prepared, int64_t) {
   const Geometry g = geometry_from(geometry);
   const ScalarType type = dy.scalar_type();
   const Problem problem{g, dtype_of(type), is_channels_last(dy), algorithm_from(algo)};
@@ -106,8 +104,7 @@ Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry,
   return dx;
 }
 
-Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string& algo,
-                   const std::string&) {
+Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, int64_t algo, int64_t) {
   const Geometry g = geometry_from(geometry);
   const ScalarType type = dy.scalar_type();
   const Problem problem{g, dtype_of(type), is_channels_last(x), algorithm_from(algo)};
@@ -120,8 +117,8 @@ Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, con
 }
 
 // The name of the implementation that would run: for `fastconv info`, benchmarks and tests.
-std::string explain(const std::string& operation, const Sizes& geometry, bool float64, bool channels_last,
-                    const std::string& algo) {
+std::string explain(Text name, const Sizes& geometry, bool float64, bool channels_last, int64_t algo) {
+  const std::string operation = name.take();
   const Problem problem{geometry_from(geometry), float64 ? DType::f64 : DType::f32, channels_last,
                         algorithm_from(algo)};
   if (operation == "forward") return choose(Operation::forward, problem).name;
@@ -170,16 +167,16 @@ std::string isa() { return kernels().name; }
 }  // namespace
 
 STABLE_TORCH_LIBRARY(fastconv, m) {
-  m.def("forward(Tensor x, Tensor weight, Tensor? bias, int[] geometry, str algo='auto', "
-        "Tensor? prepared=None, str precision='fp32') -> Tensor");
-  m.def("grad_input(Tensor dy, Tensor weight, int[] geometry, str algo='auto', "
-        "Tensor? prepared=None, str precision='fp32') -> Tensor");
-  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, str algo='auto', "
-        "str precision='fp32') -> Tensor");
+  m.def("forward(Tensor x, Tensor weight, Tensor? bias, int[] geometry, int algo=0, "
+        "Tensor? prepared=None, int precision=0) -> Tensor");
+  m.def("grad_input(Tensor dy, Tensor weight, int[] geometry, int algo=0, "
+        "Tensor? prepared=None, int precision=0) -> Tensor");
+  m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, int algo=0, "
+        "int precision=0) -> Tensor");
   m.def("prepare(Tensor weight, int tile, bool rotated) -> Tensor");
   m.def("fingerprint(Tensor weight) -> int");
   m.def("explain(str operation, int[] geometry, bool float64, bool channels_last, "
-        "str algo='auto') -> str");
+        "int algo) -> str");
   m.def("isas() -> str");
   m.def("isa() -> str");
   m.def("kept_bytes(bool release) -> int");

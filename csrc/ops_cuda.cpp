@@ -12,8 +12,8 @@ namespace fastconv::cuda {
 namespace {
 
 Problem problem_of(Operation operation, const Tensor& first, const Tensor& picture, const Sizes& geometry,
-                   const std::string& precision, const Call& call) {
-  Problem p{countable_geometry_from(geometry), operation,         type_of(first),    precision_from(precision),
+                   Precision precision, const Call& call) {
+  Problem p{countable_geometry_from(geometry), operation,         type_of(first),    precision,
             is_channels_last(picture),         call.capability(), call.processors()};
   p.channels_last |= worth_transposing(p);
   return p;
@@ -35,9 +35,9 @@ void run(const Problem& problem, const Tensor& like, Operands operands, const Ca
 }
 
 Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& geometry,
-               const std::string&, const std::optional<Tensor>&, const std::string& precision) {
+               int64_t, const std::optional<Tensor>&, int64_t precision) {
   const Call call(x);
-  const Problem p = problem_of(Operation::forward, x, x, geometry, precision, call);
+  const Problem p = problem_of(Operation::forward, x, x, geometry, precision_from(precision), call);
   on_card(x, "x", input_sizes(p.g), x);
   on_card(weight, "weight", weight_sizes(p.g), x);
   if (bias) on_card(*bias, "bias", {p.g.c_out}, x);
@@ -48,10 +48,10 @@ Tensor forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor
   return in_layout_of(x, y);
 }
 
-Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, const std::string&,
-                  const std::optional<Tensor>&, const std::string& precision) {
+Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry, int64_t,
+                  const std::optional<Tensor>&, int64_t precision) {
   const Call call(dy);
-  const Problem p = problem_of(Operation::grad_input, dy, dy, geometry, precision, call);
+  const Problem p = problem_of(Operation::grad_input, dy, dy, geometry, precision_from(precision), call);
   on_card(dy, "dy", output_sizes(p.g), dy);
   on_card(weight, "weight", weight_sizes(p.g), dy);
   const Tensor a = readable(dy, p.channels_last), b = readable(weight, false);
@@ -60,10 +60,9 @@ Tensor grad_input(const Tensor& dy, const Tensor& weight, const Sizes& geometry,
   return in_layout_of(dy, dx);
 }
 
-Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, const std::string&,
-                   const std::string& precision) {
+Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, int64_t, int64_t precision) {
   const Call call(dy);
-  const Problem p = problem_of(Operation::grad_weight, dy, x, geometry, precision, call);
+  const Problem p = problem_of(Operation::grad_weight, dy, x, geometry, precision_from(precision), call);
   on_card(dy, "dy", output_sizes(p.g), dy);
   on_card(x, "x", input_sizes(p.g), dy);
   const Tensor a = readable(dy, p.channels_last), b = readable(x, p.channels_last);
@@ -74,7 +73,7 @@ Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, con
 
 Tensor grad_bias(const Tensor& dy, const Sizes& geometry) {
   const Call call(dy);
-  const Problem p = problem_of(Operation::forward, dy, dy, geometry, "fp32", call);
+  const Problem p = problem_of(Operation::forward, dy, dy, geometry, Precision::fp32, call);
   on_card(dy, "dy", output_sizes(p.g), dy);
   const Tensor a = readable(dy, p.channels_last);
   const Tensor db = empty_on_card(dy, {p.g.c_out}, dy.scalar_type());
@@ -83,35 +82,9 @@ Tensor grad_bias(const Tensor& dy, const Sizes& geometry) {
   return db;
 }
 
-Type type_named(const std::string& name) {
-  if (name == "float32") return Type::f32;
-  if (name == "float64") return Type::f64;
-  if (name == "float16") return Type::f16;
-  if (name == "bfloat16") return Type::bf16;
-  refuse("dtype expects float32, float64, float16 or bfloat16, got '" + name + "'");
-}
-
-Operation operation_named(const std::string& name) {
-  if (name == "forward") return Operation::forward;
-  if (name == "grad_input") return Operation::grad_input;
-  if (name == "grad_weight") return Operation::grad_weight;
-  refuse("operation expects forward, grad_input or grad_weight, got '" + name + "'");
-}
-
-// The name of the implementation that would run on such a card, and whether between transpositions:
-// for benchmarks and tests.
-std::string explain_cuda(const std::string& operation, const Sizes& geometry, const std::string& dtype,
-                         bool channels_last, const std::string& precision, int64_t capability, int64_t processors) {
-  Problem p{countable_geometry_from(geometry), operation_named(operation), type_named(dtype),
-            precision_from(precision),         channels_last,              static_cast<int32_t>(capability),
-            static_cast<int32_t>(processors)};
-  const bool transposed = worth_transposing(p);
-  p.channels_last |= transposed;
-  return choose(p).name + std::string(transposed ? ", transposed" : "");
-}
-
 // Prefers a row of the table, by name, from now on; none if the name is empty.
-void cuda_prefer(const std::string& name) {
+void cuda_prefer(Text preferred) {
+  const std::string name = preferred.take();
   const Implementation* row = name.empty() ? nullptr : row_named(name.c_str());
   if (!row && !name.empty()) refuse("no CUDA implementation is called '" + name + "'");
   prefer_row(row);
@@ -122,8 +95,6 @@ void cuda_prefer(const std::string& name) {
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
   m.def("grad_bias(Tensor dy, int[] geometry) -> Tensor");
   m.def("cuda_prefer(str name) -> ()");
-  m.def("explain_cuda(str operation, int[] geometry, str dtype, bool channels_last, str precision, "
-        "int capability, int processors) -> str");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CUDA, m) {
@@ -134,7 +105,6 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CUDA, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
-  m.impl("explain_cuda", TORCH_BOX(&explain_cuda));
   m.impl("cuda_prefer", TORCH_BOX(&cuda_prefer));
 }
 

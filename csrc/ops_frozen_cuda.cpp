@@ -25,9 +25,8 @@ Operation direction_from(const std::string& name) {
   refuse("operation expects forward or grad_input, got '" + name + "'");
 }
 
-Problem problem_of(const Tensor& like, const std::string& operation, const Sizes& geometry,
-                   const std::string& precision, const Call& call) {
-  return {countable_geometry_from(geometry), direction_from(operation), type_of(like), precision_from(precision),
+Problem problem_of(const Tensor& like, Text operation, const Sizes& geometry, int64_t precision, const Call& call) {
+  return {countable_geometry_from(geometry), direction_from(operation.take()), type_of(like), precision_from(precision),
           true,                              call.capability(),         call.processors()};
 }
 
@@ -48,27 +47,25 @@ void* data_of(const std::optional<Tensor>& tensor, const char* name, int64_t lea
   return tensor ? data_of(*tensor, name, least, like) : nullptr;
 }
 
-std::string cuda_row(const Tensor& like, const std::string& operation, const Sizes& geometry,
-                     const std::string& precision) {
+std::string cuda_row(const Tensor& like, Text operation, const Sizes& geometry, int64_t precision) {
   const Call call(like);
   return choose(problem_of(like, operation, geometry, precision, call)).name;
 }
 
-const Implementation& row_for(const Problem& p, const std::string& name) {
+const Implementation& row_for(const Problem& p, Text row_name) {
+  const std::string name = row_name.take();
   const Implementation* row = row_named(name.c_str());
   if (!row || !row->accepts(p)) refuse("'" + name + "' is no CUDA implementation for this problem");
   return *row;
 }
 
-int64_t cuda_space(const Tensor& like, const std::string& row, const std::string& operation, const Sizes& geometry,
-                   const std::string& precision) {
+int64_t cuda_space(const Tensor& like, Text row, Text operation, const Sizes& geometry, int64_t precision) {
   const Call call(like);
   const Problem p = problem_of(like, operation, geometry, precision, call);
   return space_bytes(row_for(p, row), p);
 }
 
-Tensor cuda_arrange(const Tensor& weight, const std::string& name, const std::string& operation,
-                    const Sizes& geometry, const std::string& precision) {
+Tensor cuda_arrange(const Tensor& weight, Text name, Text operation, const Sizes& geometry, int64_t precision) {
   const Call call(weight);
   const Problem p = problem_of(weight, operation, geometry, precision, call);
   on_card(weight, "weight", weight_sizes(p.g), weight);
@@ -83,8 +80,8 @@ Tensor cuda_arrange(const Tensor& weight, const std::string& name, const std::st
 
 void cuda_conv(const Tensor& from, const Tensor& weights, const std::optional<Tensor>& bias,
                const std::optional<Tensor>& added, const std::optional<Tensor>& mask, Tensor to,
-               std::optional<Tensor> space, const std::string& name, const std::string& operation, bool relu,
-               const Sizes& geometry, const std::string& precision) {
+               std::optional<Tensor> space, Text name, Text operation, bool relu, const Sizes& geometry,
+               int64_t precision) {
   const Call call(from);
   const Problem p = problem_of(from, operation, geometry, precision, call);
   const bool forward = p.operation == Operation::forward;
@@ -150,11 +147,11 @@ void cuda_mask(const Tensor& gradient, const Tensor& from, Tensor to) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
-  m.def("cuda_row(Tensor like, str operation, int[] geometry, str precision) -> str");
-  m.def("cuda_space(Tensor like, str row, str operation, int[] geometry, str precision) -> int");
-  m.def("cuda_arrange(Tensor weight, str row, str operation, int[] geometry, str precision) -> Tensor");
+  m.def("cuda_row(Tensor like, str operation, int[] geometry, int precision) -> str");
+  m.def("cuda_space(Tensor like, str row, str operation, int[] geometry, int precision) -> int");
+  m.def("cuda_arrange(Tensor weight, str row, str operation, int[] geometry, int precision) -> Tensor");
   m.def("cuda_conv(Tensor from_, Tensor weights, Tensor? bias, Tensor? added, Tensor? mask, Tensor(a!) to, "
-        "Tensor(b!)? space, str row, str operation, bool relu, int[] geometry, str precision) -> ()");
+        "Tensor(b!)? space, str row, str operation, bool relu, int[] geometry, int precision) -> ()");
   m.def("cuda_pool(Tensor from_, Tensor(a!) to, bool average, int[] sizes) -> ()");
   m.def("cuda_unpool(Tensor gradient, Tensor from_, Tensor(a!) to, bool average, bool relu, int[] sizes) -> ()");
   m.def("cuda_mask(Tensor gradient, Tensor from_, Tensor(a!) to) -> ()");

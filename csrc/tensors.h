@@ -27,6 +27,21 @@ using Sizes = std::vector<int64_t>;
   throw std::runtime_error("fastconv: allocation failed, not enough memory");
 }
 
+// A string among an operator's arguments, to be taken once.  torch's own way, a std::string, loses
+// the copy that it makes: 48 bytes at every call.  Operators that run at every call take integers.
+struct Text {
+  StringHandle handle;
+  std::string take() const {
+    size_t length = 0;
+    const char* data = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &data));
+    std::string taken(data, length);
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_delete_string(handle));
+    return taken;
+  }
+};
+
 inline Geometry geometry_from(const Sizes& flat) {
   if (flat.size() != Geometry::fields) refuse("geometry expects 18 integers, in ConvGeometry's order");
   for (const int64_t value : flat)  // so that no product of two of them leaves 64 bits

@@ -14,6 +14,7 @@ from __future__ import annotations
 from .choices import Choice, Choosing
 from .errors import ArgumentError, did_you_mean
 
+# In the order of csrc/cpu/implementations.h, which knows them by their places.
 CHOICES = ("auto", "direct", "f4", "f6")
 ENVIRONMENT_VARIABLE = "FASTCONV_ALGO"
 

@@ -212,7 +212,7 @@ def _convolve(
         planning.DIRECTIONS[direction],
         forward and step.stage.relu,
         step.flat,
-        plan.precision,
+        step.precision,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .frozen_stage import Stage
 from .geometry import ConvGeometry
+from .precision import CHOICES
 
 ops: Any = torch.ops.fastconv  # csrc/ops_frozen_cuda.cpp
 ALIGNED = 128  # numbers: pictures in the arena begin at multiples
@@ -30,7 +31,7 @@ class Step:
     height: int  # after pooling
     width: int
     like: Tensor  # an empty one, of the pictures' dtype and card
-    precision: str
+    precision: int  # as the operators take it: its place in precision.CHOICES
 
     @cached_property
     def flat(self) -> tuple[int, ...]:
@@ -99,7 +100,7 @@ class Step:
 
 def step_of(stage: Stage, like: Tensor, precision: str, n: int, h: int, w: int) -> Step:
     g = stage.geometry(n, h, w)
-    return Step(stage, g, *stage.output_size(g), like, precision)
+    return Step(stage, g, *stage.output_size(g), like, CHOICES.index(precision))
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Plan:
         shape: torch.Size,
     ) -> None:
         n, _, h, w = shape
-        self.like, self.output_dtype, self.precision = like, output_dtype, precision
+        self.like, self.output_dtype = like, output_dtype
         self.steps: list[Step] = []
         for stage in stages:
             step = step_of(stage, like, precision, n, h, w)

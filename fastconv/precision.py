@@ -15,6 +15,7 @@ from __future__ import annotations
 from .choices import Choice, Choosing
 from .errors import ArgumentError, did_you_mean
 
+# In the order of csrc/cuda/table.h, which knows them by their places.
 CHOICES = ("fp32", "tf32", "bf16")
 ENVIRONMENT_VARIABLE = "FASTCONV_PRECISION"
 

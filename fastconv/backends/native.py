@@ -2,7 +2,8 @@
 
 The operators are torch.ops.fastconv.forward, grad_input and grad_weight: for tensors on the CPU,
 and on CUDA where native_cuda.py finds kernels.  Each takes the geometry as a flat list of integers
-and validates it against its tensors before a kernel runs.
+and validates it against its tensors before a kernel runs; an algorithm and a precision are given by
+their places in CHOICES.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .. import algorithms
 from .. import precision as precisions
-from ..algorithms import CHOICES, checked, current_algorithm
+from ..algorithms import checked, current_algorithm
 from ..errors import ArgumentError
 from ..geometry import ConvGeometry
 from ..precision import current_precision
@@ -56,25 +58,28 @@ class Native:
     DEVICES = DEVICES
 
     def __init__(self, algo: str, precision: str) -> None:
-        self.algo, self.precision = checked(algo), precisions.checked(precision)
-        self.plain = (algo, precision) == ("auto", "fp32")  # the operators' own defaults
+        self.algo = checked(algo)
+        # The operators take numbers: a string would be copied twice at every call.
+        self.algo_number = algorithms.CHOICES.index(algo)
+        self.precision_number = precisions.CHOICES.index(precisions.checked(precision))
+        self.plain = self.algo_number == self.precision_number == 0  # the operators' own defaults
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
         if self.plain and g.kh != 3:  # what is not said is not converted: 0.2 us
             return _forward(x, weight, bias, g.flat)
         u = self._prepared("forward", x, weight, g)
-        return _forward(x, weight, bias, g.flat, self.algo, u, self.precision)
+        return _forward(x, weight, bias, g.flat, self.algo_number, u, self.precision_number)
 
     def grad_input(self, dy: Tensor, weight: Tensor, g: ConvGeometry) -> Tensor:
         if self.plain and g.kh != 3:
             return _grad_input(dy, weight, g.flat)
         u = self._prepared("grad_input", dy, weight, g)
-        return _grad_input(dy, weight, g.flat, self.algo, u, self.precision)
+        return _grad_input(dy, weight, g.flat, self.algo_number, u, self.precision_number)
 
     def grad_weight(self, dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor:
         if self.plain:
             return _grad_weight(dy, x, g.flat)
-        return _grad_weight(dy, x, g.flat, self.algo, self.precision)
+        return _grad_weight(dy, x, g.flat, self.algo_number, self.precision_number)
 
     def grad_bias(self, dy: Tensor, g: ConvGeometry) -> Tensor:
         return _ops.grad_bias(dy, g.flat) if dy.is_cuda else dy.sum((0, 2, 3))
@@ -99,7 +104,7 @@ class Native:
 TILES = {"winograd_f4": 4, "winograd_f6": 6}
 _BY_NAMES = {
     (algo, precision): Native(algo, precision)
-    for algo in CHOICES
+    for algo in algorithms.CHOICES
     for precision in precisions.CHOICES
 }
 
@@ -163,7 +168,8 @@ def explain(
 def _explain_once(
     operation: str, g: ConvGeometry, double: bool, channels_last: bool, algo: str
 ) -> str:
-    return _ops.explain(operation, g.flat, double, channels_last, algo)
+    number = algorithms.CHOICES.index(checked(algo))
+    return _ops.explain(operation, g.flat, double, channels_last, number)
 
 
 # Fake kernels: the shapes and layouts of the results, for torch.compile.
@@ -181,9 +187,9 @@ def _(
     weight: Tensor,
     bias: Tensor | None,
     geometry: list[int],
-    algo: str = "auto",
+    algo: int = 0,
     prepared: Tensor | None = None,
-    precision: str = "fp32",
+    precision: int = 0,
 ) -> Tensor:
     return _picture(x, ConvGeometry.from_flat(geometry).output_shape)
 
@@ -193,15 +199,13 @@ def _(
     dy: Tensor,
     weight: Tensor,
     geometry: list[int],
-    algo: str = "auto",
+    algo: int = 0,
     prepared: Tensor | None = None,
-    precision: str = "fp32",
+    precision: int = 0,
 ) -> Tensor:
     return _picture(dy, ConvGeometry.from_flat(geometry).input_shape)
 
 
 @torch.library.register_fake("fastconv::grad_weight")
-def _(
-    dy: Tensor, x: Tensor, geometry: list[int], algo: str = "auto", precision: str = "fp32"
-) -> Tensor:
+def _(dy: Tensor, x: Tensor, geometry: list[int], algo: int = 0, precision: int = 0) -> Tensor:
     return dy.new_empty(ConvGeometry.from_flat(geometry).weight_shape)

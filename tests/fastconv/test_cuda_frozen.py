@@ -12,7 +12,16 @@ from collections.abc import Callable
 import pytest
 import torch
 from cuda_on_cpu import library, run
-from cuda_table import OPERATIONS, TYPES, Card, Operands, bytes_for, choice, problem_of
+from cuda_table import (
+    OPERATIONS,
+    PRECISIONS,
+    TYPES,
+    Card,
+    Operands,
+    bytes_for,
+    choice,
+    problem_of,
+)
 from torch import Tensor, nn
 
 from fastconv import Conv2d, frozen_cuda_plan, set_precision
@@ -42,8 +51,8 @@ class Emulated:
         self.capability = capability
         self.called: list[str] = []
 
-    def problem(self, like: Tensor, operation: str, geometry: list[int], precision: str):
-        card = Card(self.capability, 2, precision)
+    def problem(self, like: Tensor, operation: str, geometry: list[int], precision: int):
+        card = Card(self.capability, 2, PRECISIONS[precision])
         return problem_of(operation, ConvGeometry.from_flat(geometry), like.dtype, True, card)
 
     def cuda_row(self, *asked) -> str:

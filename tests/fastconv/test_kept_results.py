@@ -115,3 +115,22 @@ print(tuple(conv2d(x, w, backend="native").shape))
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "(1, 72, 1024, 1024)", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks for its memory as Linux tells it")
+@pytest.mark.parametrize("algo", ["auto", "f4"])
+def test_thirty_thousand_calls_leave_nothing_behind(algo: str) -> None:
+    program = f"""
+import resource, torch
+from fastconv import conv2d
+x, w = torch.ones(1, 8, 4, 4, requires_grad=True), torch.ones(8, 8, 3, 3, requires_grad=True)
+def held_after(calls):
+    for _ in range(calls):
+        conv2d(x, w, padding=1, backend="native", algo={algo!r}).sum().backward()
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+first = held_after(2000)
+print(held_after(10000) - first)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert int(done.stdout) < 256 << 10, done.stderr  # 8 bytes a call and operation would be 240 KB

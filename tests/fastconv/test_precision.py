@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -70,8 +71,8 @@ def test_gradients_use_the_precision_of_their_forward_call(monkeypatch: pytest.M
     used = []
 
     def recorded(name: str) -> Callable[..., torch.Tensor]:
-        def call(*arguments: object) -> torch.Tensor:
-            used.append((name, arguments[-1]))
+        def call(*arguments: Any) -> torch.Tensor:
+            used.append((name, precision.CHOICES[arguments[-1]]))
             return getattr(torch.ops.fastconv, name)(*arguments)
 
         return call

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 import fastconv
 from fastconv import backends, registry
-from fastconv.algorithms import current_algorithm, use_algorithm
+from fastconv.algorithms import CHOICES, current_algorithm, use_algorithm
 from fastconv.errors import ArgumentError
 from fastconv.geometry import geometry_of
 
@@ -102,7 +102,7 @@ def test_padding_may_differ_from_side_to_side() -> None:
     flat[2:4], flat[9:13] = [9, 9], [1, 2, 0, 5]
     expected = F.conv2d(F.pad(x.double(), (0, 5, 1, 2)), weight.double())
     for algo in ("f4", "f6"):
-        y = torch.ops.fastconv.forward(x, weight, None, flat, algo)
+        y = torch.ops.fastconv.forward(x, weight, None, flat, CHOICES.index(algo))
         assert relative_error(y, expected) < TOLERANCE[algo]
 
 
@@ -194,9 +194,9 @@ def test_weights_prepared_for_another_shape_are_refused() -> None:
     g = geometry_of(x.shape, weight.shape, padding=1)
     u = torch.ops.fastconv.prepare(torch.randn(64, 32, 3, 3), 4, False)
     with pytest.raises(ValueError, match="prepared"):
-        torch.ops.fastconv.forward(x, weight, None, g.flat, "f4", u)
+        torch.ops.fastconv.forward(x, weight, None, g.flat, CHOICES.index("f4"), u)
     with pytest.raises(ValueError, match="prepared"):
-        torch.ops.fastconv.forward(x, weight, None, g.flat, "direct", u)
+        torch.ops.fastconv.forward(x, weight, None, g.flat, CHOICES.index("direct"), u)
 
 
 # The choice
