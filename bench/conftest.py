@@ -27,13 +27,17 @@ def contenders(*extra: str) -> list[Contender]:
 
 @pytest.fixture
 def time_side_by_side(benchmark) -> Iterator[Callable]:
-    """Times a prepared call: two warm-ups, then rounds for about 0.4 s, five at least."""
+    """Times a prepared call: two warm-ups, then five rounds at least, 200 at most, for about 0.4 s.
+
+    A round takes a millisecond or more, so that short calls are called often enough to settle.
+    """
 
     def run(contender: Contender, prepare: Callable[[], Callable[[], object]]) -> None:
         def timed() -> None:
             call = prepare()
             call()
-            benchmark.pedantic(call, rounds=_rounds(call))
+            rounds, iterations = _how_often(call)
+            benchmark.pedantic(call, rounds=rounds, iterations=iterations)
 
         benchmark.extra_info["contender"] = contender.label
         if contender.label.endswith(WARM):
@@ -47,12 +51,15 @@ def time_side_by_side(benchmark) -> Iterator[Callable]:
     return run
 
 
-def _rounds(call: Callable[[], object]) -> int:
+def _how_often(call: Callable[[], object]) -> tuple[int, int]:
+    """Rounds, and calls in each of them."""
     from time import perf_counter
 
     started = perf_counter()
     call()
-    return max(5, min(200, int(0.4 / max(perf_counter() - started, 1e-6))))
+    seconds = max(perf_counter() - started, 1e-6)
+    iterations = max(1, round(1e-3 / seconds))
+    return max(5, min(200, int(0.4 / (seconds * iterations)))), iterations
 
 
 @pytest.fixture
