@@ -15,7 +15,6 @@ Written down once here, this gives every backend derivatives of any order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -93,41 +92,52 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Ten
     return _forward(x, weight, bias, plan)
 
 
-# The three operations, without derivatives.
+# The operations without derivatives.  One wrapper for all four would cost tiny calls 0.3 us.
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
     if plan.empty:
         y = x.new_zeros(plan.g.output_shape)
         return y if bias is None else y + bias[:, None, None]
-    return _call(plan.backend.forward, x, weight, bias, plan.g)
+    try:
+        return plan.backend.forward(x, weight, bias, plan.g)
+    except (MemoryError, RuntimeError) as error:
+        _tell_if_memory_ran_out(error, plan)
+        raise
 
 
 def _grad_input(dy: Tensor, weight: Tensor, plan: Plan) -> Tensor:
     if plan.empty:
         return dy.new_zeros(plan.g.input_shape)
-    return _call(plan.backend.grad_input, dy, weight, plan.g)
+    try:
+        return plan.backend.grad_input(dy, weight, plan.g)
+    except (MemoryError, RuntimeError) as error:
+        _tell_if_memory_ran_out(error, plan)
+        raise
 
 
 def _grad_weight(dy: Tensor, x: Tensor, plan: Plan) -> Tensor:
     if plan.empty:
         return dy.new_zeros(plan.g.weight_shape)
-    return _call(plan.backend.grad_weight, dy, x, plan.g)
+    try:
+        return plan.backend.grad_weight(dy, x, plan.g)
+    except (MemoryError, RuntimeError) as error:
+        _tell_if_memory_ran_out(error, plan)
+        raise
 
 
 def _grad_bias(dy: Tensor, plan: Plan) -> Tensor:
-    return _call(plan.backend.grad_bias, dy, plan.g)
-
-
-def _call(operation: Callable[..., Tensor], *arguments: Any) -> Tensor:
     try:
-        return operation(*arguments)
+        return plan.backend.grad_bias(dy, plan.g)
     except (MemoryError, RuntimeError) as error:
-        # torch's allocator on the CPU has no exception class of its own.
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in str(error):
-            g = arguments[-1]
-            raise OutOfMemoryError(f"conv2d: not enough memory for {g}") from error
+        _tell_if_memory_ran_out(error, plan)
         raise
+
+
+def _tell_if_memory_ran_out(error: Exception, plan: Plan) -> None:
+    # torch's allocator on the CPU has no exception class of its own.
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in str(error):
+        raise OutOfMemoryError(f"conv2d: not enough memory for {plan.g}") from error
 
 
 # The same with derivatives.  A gradient is differentiable only where its own derivative is wanted
