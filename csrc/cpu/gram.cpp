@@ -24,9 +24,9 @@ constexpr int64_t forward_pixels = 128;  // in a chunk; the kernels take no more
 constexpr int64_t most_panel = 32;       // outputs in a panel of the way back
 
 // From so many channels on the matrix unit is the faster one, if there is any.  Forward, with 64
-// channels 9.0 ms against 6.6 at 512 x 512, with 128 as long, with 256 3.2 against 4.8 at 128 x 128;
-// back 10.0 against 7.9, as long, and 5.5 against 8.0.
-constexpr int64_t many_channels = 192;
+// channels 8.1 ms against 6.7 at 512 x 512, with 128 4.7 against 5.3 at half that size, with 256 3.3
+// against 4.8 at a quarter; back 9.2 against 8.6, 6.9 against 8.5, and 5.4 against 9.1.
+constexpr int64_t many_channels = 128;
 
 struct Sizes {
   const GramSums& products;
