@@ -2,6 +2,7 @@
 #include "few_channels.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "kernels.h"
 #include "parallel.h"
@@ -62,34 +63,82 @@ void spread(const WinogradJob& job) {
   });
 }
 
-void collect_piece(const WinogradJob& job, int64_t n, int64_t y, int64_t x, float* strip) {
-  const Kernels& k = kernels();
-  const int64_t few = job.to.channels, columns = std::min(Few::columns, job.to.width - x);
-  alignas(64) float sums[Few::columns * Few::most_channels * block_width] = {};
-  alignas(64) float rows[Few::most_channels * Few::line];
-  for (int64_t block = 0; block < ceil_div(job.from.channels, block_width); ++block) {
-    const Window window{n, block, y - job.top, x - job.left, 3, Few::columns + 2};
-    if (job.expand)
-      k.chain->expand(job.from, *job.expand, window, strip);
-    else
-      k.picture->gather(job.from, window, strip);
-    k.few->collect(strip, few, columns, job.u + block * 9 * few * block_width, sums);
+// A piece of the gradient from many channels to few: 48 columns of some rows.  It goes down the rows,
+// so that each is read, and led back through the ReLU, once for the three results that want it.
+struct Descent {
+  const WinogradJob& job;
+  int64_t n, x, columns, first_block, last_block;
+  float* rows;  // [y % 3][block - first_block][Strip::row]
+  static constexpr int64_t floats = 3 * Collected::most_blocks * Strip::row;
+
+  float* row(int64_t y, int64_t block) const {
+    return rows + ((y + 3) % 3 * Collected::most_blocks + block - first_block) * Strip::row;
   }
-  k.few->add_lanes(sums, few, Few::columns, rows);
-  const Picture& to = job.to;
-  const int64_t channel = to.planar ? to.plane : 1;
-  for (int64_t c = 0; c < few; ++c) {
-    float* row = to.data + n * to.image + c * channel + y * to.row + x * to.pixel;
-    for (int64_t i = 0; i < columns; ++i) row[i * to.pixel] = rows[c * Few::line + i];
+
+  // y: of the gradient, which may lie beyond it.
+  void take(int64_t y) const {
+    for (int64_t block = first_block; block < last_block; ++block) {
+      const Window window{n, block, y, x - job.left, 1, Few::columns + 2};
+      if (job.expand)
+        kernels().chain->expand(job.from, *job.expand, window, row(y, block));
+      else
+        kernels().picture->gather(job.from, window, row(y, block));
+    }
   }
-}
+
+  // Where row y of a block begins, for it to be fetched ahead: any place if there is none.
+  const float* soon(int64_t y, int64_t block) const {
+    const Picture& from = job.from;
+    const bool pooled = job.expand && job.expand->pool != Pool::none;
+    if (y < 0 || y >= from.height || from.planar || pooled) return job.u;
+    return from.data + n * from.image + block * from.block + y * from.row +
+           std::max<int64_t>(x - job.left, 0) * from.pixel;
+  }
+
+  void give(int64_t y) const {
+    const int64_t few = job.to.channels, above = y - job.top;
+    alignas(64) float sums[Few::columns * Few::most_channels * block_width];
+    alignas(64) float lines[Few::most_channels * Few::line];
+    if (columns < Few::columns) std::fill(std::begin(sums), std::end(sums), 0.f);
+    const float* const weights = job.u + first_block * 9 * few * block_width;
+    Collected all{last_block - first_block, few, columns, weights, {}, {}};
+    for (int64_t i = 0; i < all.blocks; ++i) {
+      for (int64_t u = 0; u < 3; ++u) all.rows[i][u] = row(above + u, first_block + i);
+      all.soon[i] = soon(above + 3, first_block + i);
+    }
+    kernels().few->collect(all, sums);
+    kernels().few->add_lanes(sums, few, Few::columns, lines);
+    const Picture& to = job.to;
+    const int64_t channel = to.planar ? to.plane : 1;
+    for (int64_t c = 0; c < few; ++c) {
+      float* at = to.data + n * to.image + c * channel + y * to.row + x * to.pixel;
+      for (int64_t i = 0; i < columns; ++i)
+        at[i * to.pixel] = lines[c * Few::line + i] + (first_block ? at[i * to.pixel] : 0);
+    }
+  }
+};
 
 void collect(const WinogradJob& job) {
-  const int64_t height = job.to.height;
-  parallel_for(job.n * height, [&](int64_t index, int64_t) {
-    alignas(64) float strip[3 * Strip::row];
-    for (int64_t x = 0; x < job.to.width; x += Few::columns)
-      collect_piece(job, index / height, index % height, x, strip);
+  const int64_t height = job.to.height, across = ceil_div(job.to.width, Few::columns);
+  // long pieces, as each begins with two rows more, but enough for all threads
+  const int64_t enough = ceil_div(job.n * across * height, 8 * thread_count());
+  const int64_t length = std::clamp<int64_t>(enough, 8, 64), down = ceil_div(height, length);
+  const int64_t blocks = ceil_div(job.from.channels, block_width);
+  parallel_for(job.n * across * down, [&](int64_t index, int64_t) {
+    alignas(64) float rows[Descent::floats];
+    const int64_t begin = index % down * length, end = std::min(begin + length, height);
+    const int64_t x = index / down % across * Few::columns, n = index / down / across;
+    const int64_t columns = std::min(Few::columns, job.to.width - x);
+    for (int64_t block = 0; block < blocks; block += Collected::most_blocks) {
+      const int64_t end_block = std::min(block + Collected::most_blocks, blocks);
+      const Descent descent{job, n, x, columns, block, end_block, rows};
+      descent.take(begin - job.top);
+      descent.take(begin - job.top + 1);
+      for (int64_t y = begin; y < end; ++y) {
+        descent.take(y - job.top + 2);
+        descent.give(y);
+      }
+    }
   });
 }
 

@@ -166,11 +166,19 @@ struct GramProducts {
   void (*cut)(const float* panel, int64_t depth, float* to);
 };
 
+// Some blocks of channels on their way to few: rows y - 1 ... y + 1 of each, as strips.
+struct Collected {
+  static constexpr int most_blocks = 4;  // their rows fill the first-level cache
+  int64_t blocks, channels, columns;     // channels: the few
+  const float* weights;
+  const float* rows[most_blocks][3];
+  const float* soon[most_blocks];        // what is read next, to be fetched meanwhile
+};
+
 struct FewKernels {
   void (*spread)(const float* lines, int64_t channels, int64_t columns, const float* weights,
                  const float* bias, bool relu, float* strips);
-  void (*collect)(const float* strip, int64_t channels, int64_t columns, const float* weights,
-                  float* sums);
+  void (*collect)(const Collected&, float* sums);
   void (*add_lanes)(const float* sums, int64_t channels, int64_t columns, float* rows);
 };
 
