@@ -103,6 +103,18 @@ WinogradOther other_of(const WinogradJob& job, const Plan& p) {
           panel_floats(job.to.channels)};
 }
 
+// Zeros for the channels of a last block that no panel covers, which panels of 8 may leave over: what
+// sums over all 16 lanes (few_channels.h) must not find what memory held.
+void clear_beyond(const Plan& p, int64_t outputs, int64_t tiles, float* m) {
+  const int64_t panel = kernels().winograd->panel, covered = ceil_div(outputs, panel) * panel;
+  const int64_t lane = covered % block_width, in_cob = covered % cob_width;
+  if (lane == 0) return;
+  m += covered / cob_width * p.m_floats + in_cob / block_width * p.m.block;
+  for (int64_t e = 0; e < p.tiles.elements(); ++e, m += p.m.element)
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      std::fill_n(m + tile * block_width + lane, block_width - lane, 0.f);
+}
+
 // `cobs` blocks of outputs from `cob` on; of this thread, `m` and what follows it.
 void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob, int64_t cobs,
               const float* v, float* m) {
@@ -114,6 +126,7 @@ void multiply(const WinogradJob& job, const Plan& p, int64_t tiles, int64_t cob,
                                 u_cob, p.m_floats, p.v.element, p.v.block, p.m.element, p.m.block,
                                 p.turned_floats ? &other : nullptr, cob * cob_width, turned,
                                 panel_floats(depth), turned + p.turned_floats});
+  clear_beyond(p, outputs, tiles, m);
 }
 
 void transform_output(const WinogradJob& job, const Plan& p, int64_t first, int64_t last,

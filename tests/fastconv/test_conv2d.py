@@ -149,6 +149,30 @@ def test_one_and_two_threads_agree(backend: str) -> None:
         torch.testing.assert_close(answer, answers[0], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("c_in", "c_out", "size", "dilation", "groups"),
+    [(256, 64, 33, 12, 1), (200, 41, 21, 7, 1), (33, 190, 20, 6, 1), (140, 70, 17, 8, 2)],
+)
+def test_channels_are_shared_out_among_threads_where_taps_lie_far_apart(
+    c_in: int, c_out: int, size: int, dilation: int, groups: int, threads: int, fast_backend: str
+) -> None:
+    x = torch.randn(1, c_in, size, size)
+    w = torch.randn(c_out, c_in // groups, 3, 3, requires_grad=True)
+    dy = torch.randn(1, c_out, size, size)
+    arguments = (None, 1, dilation, dilation, groups)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        y = conv2d(x, w, *arguments, backend=fast_backend)
+        (dw,) = torch.autograd.grad(y, w, dy)
+    finally:
+        torch.set_num_threads(before)
+    exact = w.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(F.conv2d(x.double(), exact, *arguments), exact, dy.double())
+    assert float((dw - expected).norm() / expected.norm()) < 1e-6
+
+
 def test_calls_from_several_threads_at_once(backend: str) -> None:
     case = replace(ROWS["17 channels to 15"], dtype=torch.float32)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import math
 import os
@@ -10,89 +9,26 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from frozen_cases import (
+    BACKWARD,
+    FORWARD,
+    differences,
+    native_only,
+    network,
+    outputs_of,
+    relative,
+)
+from torch import nn
 
-from fastconv import Conv2d, backends, frozen_run, moments_of, use_backend
+from fastconv import Conv2d, frozen_run, use_backend
 from fastconv.algorithms import use_algorithm
 from fastconv.errors import ArgumentError, DtypeError, UnknownBackendError
-from fastconv.frozen import Frozen, freeze
+from fastconv.frozen import freeze
 from fastconv.registry import load
-
-native_only = pytest.mark.skipif(
-    not backends()["native"].available, reason=backends()["native"].reason
-)
-
-
-FORWARD, BACKWARD = 1e-5, 1e-4
-
-
-def network(pool: Callable[..., nn.Module] = nn.MaxPool2d, channels: int = 16) -> nn.Sequential:
-    """Three scales: 0..4, 5..9, 10..11; one convolution without padding, one odd width."""
-    c = channels
-    return nn.Sequential(
-        nn.Conv2d(3, c, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(c, c, 3, padding=1),
-        nn.ReLU(inplace=True),
-        pool(2, 2),
-        nn.Conv2d(c, 2 * c, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(2 * c, 2 * c + 1, 3, padding=0, bias=False),
-        nn.ReLU(),
-        pool(2, 2),
-        nn.Conv2d(2 * c + 1, 3 * c, 3, padding="same"),
-        nn.ReLU(),
-    )
-
-
-def outputs_of(module: nn.Sequential, taps: list[int], x: Tensor) -> list[Tensor]:
-    found = {}
-    for index, layer in enumerate(module):
-        x = found[index] = torch.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
-    return [found[tap] for tap in taps]
-
-
-def differences(
-    module: nn.Sequential, taps: list[int], x: Tensor, frozen: Frozen | None = None
-) -> tuple[float, float]:
-    """Relative L2 errors: the worst of the outputs, and the gradient of a random linear loss.
-
-    By rounding, a ReLU or a pool may decide the other way than in double precision, which moves
-    the gradient by percents.  That is rare: another picture has none, where a mistake stays.
-    """
-    frozen = frozen or freeze(module, taps, "native")
-    worst, gradients = 0.0, []
-    for _ in range(3):
-        forward, backward = _differences_once(module, taps, x, frozen)
-        worst, gradients = max(worst, forward), [*gradients, backward]
-        if backward < BACKWARD:
-            break
-        x = torch.rand_like(x)
-    return worst, min(gradients)
-
-
-def _differences_once(
-    module: nn.Sequential, taps: list[int], x: Tensor, frozen: Frozen
-) -> tuple[float, float]:
-    exact = copy.deepcopy(module).double()
-    x64 = x.double().requires_grad_()
-    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    expected, results = outputs_of(exact, taps, x64), frozen(x)
-    weights = [torch.randn(y.shape) for y in expected]
-    torch.autograd.backward(expected, [w.double() for w in weights])
-    torch.autograd.backward(results, weights)
-    worst = max(relative(y, e) for y, e in zip(results, expected, strict=True))
-    return worst, relative(x.grad, x64.grad)
-
-
-def relative(result: Tensor | None, expected: Tensor | None) -> float:
-    assert result is not None
-    assert expected is not None
-    return float((result.detach().double() - expected.detach()).norm() / expected.detach().norm())
 
 
 @native_only
@@ -123,6 +59,17 @@ def test_agrees_at_sizes(shape: tuple[int, ...], layout: torch.memory_format, al
     with use_algorithm(algo):
         forward, backward = differences(network(), [3, 11], x)
     assert forward < 3 * FORWARD  # F(6x6) rounds three times as coarsely
+    assert backward < BACKWARD
+
+
+@native_only
+@pytest.mark.parametrize("pool", [nn.MaxPool2d, nn.AvgPool2d])
+def test_a_picture_s_first_layer_may_be_pooled(pool: type[nn.Module]) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 40, 3, padding=1), nn.ReLU(), pool(2), nn.Conv2d(40, 70, 3, padding=1)
+    )
+    forward, backward = differences(module, [3], torch.rand(1, 3, 37, 99))
+    assert forward < FORWARD
     assert backward < BACKWARD
 
 
@@ -159,100 +106,6 @@ def test_other_padding_is_written_out_before_a_run(mode: str) -> None:
     lines = freeze(module, [11], "native").describe(31, 28).splitlines()
     assert [line for line in lines if "unfused" in line] == []
     assert freeze(module, [11], "native").memory(31, 28) > 0
-
-
-def moments_apart(
-    module: nn.Sequential, x: Tensor, backend: str, channels_last: bool = False
-) -> tuple[float, float]:
-    """The largest relative distance of moments, and that of a gradient of all of them."""
-    layers, results = [1, 6, 11], []
-    weights: list[Tensor] = []
-    for double in (False, True):
-        own = copy.deepcopy(module)
-        given = (x.double() if double else x.clone()).requires_grad_()
-        if double:
-            tapped = outputs_of(own.double(), [4, *layers], given)
-            found = [tapped[0], *(t for f in tapped[1:] for t in moments_of(f))]
-        else:
-            tap, *pairs = freeze(own, [4], backend, layers)(given)
-            found = [tap, *(t for pair in pairs for t in pair)]
-            weights = [torch.rand(t.shape) for t in found]
-        sum((w.to(t) * t).sum() for w, t in zip(weights, found, strict=True)).backward()  # type: ignore[union-attr]
-        results.append((found, given.grad))
-    (found, gradient), (expected, true) = results
-    apart = [
-        float((a - b).detach().norm() / b.detach().norm())
-        for a, b in zip(found, expected, strict=True)
-    ]
-    return max(apart), float((gradient - true).norm() / true.norm())
-
-
-@pytest.mark.parametrize("channels", [16, 20, 48, 65])
-@pytest.mark.parametrize("n", [1, 2])
-def test_moments_are_those_of_the_features(channels: int, n: int) -> None:
-    forward, backward = moments_apart(network(channels=channels), torch.rand(n, 3, 37, 45), "auto")
-    assert forward < FORWARD
-    assert backward < 10 * BACKWARD  # a covariance's gradient is large where a ReLU may flip
-
-
-@pytest.mark.parametrize("channels", [48, 192, 200, 257])
-@pytest.mark.parametrize("taps", [[3], [1, 3], [1], []])
-def test_gradients_of_moments_taps_and_later_layers_add_up(channels: int, taps: list[int]) -> None:
-    """With 192 channels and more, the matrix unit multiplies where there is one."""
-    module = nn.Sequential(
-        nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, 5, 3), nn.ReLU()
-    )
-    x, weight = torch.rand(1, 3, 19, 23), torch.rand(channels, channels)
-    gradients = []
-    for double in (False, True):
-        own, given = copy.deepcopy(module), x.clone().requires_grad_()
-        if double:
-            outputs = outputs_of(own.double(), [*taps, 1], given.double())
-            outputs[-1:] = moments_of(outputs[-1])
-        else:
-            *outputs, pair = freeze(own, taps, "auto", [1])(given)
-            outputs += pair
-        total = sum(t.square().sum() for t in outputs[:-1])
-        (total + (weight.to(outputs[-1]) * outputs[-1]).sum()).backward()
-        gradients.append(given.grad)
-    single, true = gradients
-    assert float((single - true).norm() / true.norm()) < 10 * BACKWARD
-
-
-def test_every_backend_gives_moments(backend: str) -> None:
-    forward, backward = moments_apart(network(channels=2), torch.rand(1, 3, 14, 15), backend)
-    assert forward < FORWARD
-    assert backward < BACKWARD
-
-
-@native_only
-def test_features_of_one_value_have_no_covariance() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 48, 3, padding=1, padding_mode="replicate"), nn.ReLU())
-    ((mean, covariance),) = freeze(module, [], "native", [1])(torch.full((1, 3, 70, 61), 0.7))
-    assert float(covariance.abs().max()) < 1e-6 * float(mean.square().max())
-
-
-@native_only
-@pytest.mark.parametrize("channels", [16, 200])
-def test_moments_alone_can_be_differentiated_one_by_one(channels: int) -> None:
-    frozen = freeze(network(channels=channels), [], "native", [1, 11])
-    x = torch.rand(1, 3, 24, 24)
-    for part in (0, 1):
-        for reading in (0, 1):
-            leaf = x.clone().requires_grad_()
-            frozen(leaf)[reading][part].square().sum().backward()
-            assert leaf.grad is not None
-            assert float(leaf.grad.norm()) > 0
-
-
-@native_only
-def test_moments_do_not_depend_on_which_thread_was_faster() -> None:
-    frozen, x = freeze(network(channels=48), [], "native", [1, 6]), torch.rand(1, 3, 150, 130)
-    first = frozen(x)
-    for _ in range(5):
-        for a, b in zip(first, frozen(x), strict=True):
-            assert torch.equal(a.covariance, b.covariance)
-            assert torch.equal(a.mean, b.mean)
 
 
 def test_every_backend_agrees(backend: str) -> None:
@@ -356,47 +209,6 @@ def test_memory_is_known_beforehand() -> None:
     assert held < large
 
 
-def way_back(tile: int, one_set: bool, shape: tuple[int, ...], c_in: int) -> tuple[Tensor, Tensor]:
-    """The operator's gradient to the input, (n, c_in, h, w), and the double-precision one."""
-    n, c_out, h, w = shape
-    ops = torch.ops.fastconv
-    weight, dy = torch.randn(c_out, c_in, 3, 3), torch.randn(shape)
-    numbers = [n, c_in, h, w, c_out, h, w, 1, 1, tile, 0, 0, 2, int(one_set)]
-    blocks = [(channels + 15) // 16 for channels in (c_out, c_in)]
-    gradient, dx = (torch.zeros(n, count, h, w, 16) for count in blocks)
-    ops.frozen_block(dy, gradient, shape)
-    u = ops.prepare(weight, tile, not one_set)
-    space = torch.full((ops.frozen_space(True, numbers),), float("nan"))
-    ops.frozen_backward(gradient, None, u, dx, None, space, numbers)
-    exact = nn.functional.conv_transpose2d(dy.double(), weight.double(), padding=1)
-    return dx.permute(0, 1, 4, 2, 3).flatten(1, 2)[:, :c_in], exact
-
-
-@native_only
-@pytest.mark.parametrize("tile", [4, 6])
-@pytest.mark.parametrize(
-    ("shape", "c_in"),
-    [
-        ((1, 1, 5, 5), 1),
-        ((2, 17, 13, 19), 33),
-        ((1, 65, 7, 9), 64),
-        ((1, 200, 24, 24), 31),
-        ((1, 31, 24, 25), 200),
-        ((1, 130, 20, 21), 70),
-        ((1, 512, 9, 8), 40),  # more room between panels of 512
-        ((1, 40, 9, 8), 512),
-        ((1, 150, 100, 100), 130),  # so many tiles that the weights are turned in whole
-        ((1, 48, 200, 200), 50),
-    ],
-)
-def test_forward_weights_serve_the_way_back(
-    tile: int, shape: tuple[int, int, int, int], c_in: int
-) -> None:
-    errors = [relative(*way_back(tile, one_set, shape, c_in)) for one_set in (False, True)]
-    assert errors[1] < 1.3 * errors[0] + 1e-7
-    assert errors[1] < (3e-6 if tile == 4 else 1.5e-5)
-
-
 @native_only
 def test_large_pictures_need_one_set_of_weights_and_the_memory_tells(
     monkeypatch: pytest.MonkeyPatch,
@@ -498,8 +310,10 @@ def test_lower_instruction_sets_agree(isa: str) -> None:
         pytest.skip(f"this processor has no {isa}")
     if isa == load("native").instruction_set():  # type: ignore[attr-defined]
         pytest.skip(f"{isa} is what all other tests ran on")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-    command += ["-k", "agrees_at or nan_passes or moments or way_back"]
+    parts = ("frozen", "frozen_moments", "frozen_operators")
+    files = [str(Path(__file__).with_name(f"test_{part}.py")) for part in parts]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    command += ["-k", "agrees_at or nan_passes or pooled or moments or way_back or few_channels"]
     environment = {**os.environ, "FASTCONV_ISA": isa}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_frozen import BACKWARD, FORWARD, differences, native_only, network
+from frozen_cases import BACKWARD, FORWARD, differences, native_only, network
 from torch import Tensor, nn
 
 from fastconv import Normalize, freeze

@@ -227,3 +227,17 @@ def test_a_product_is_that_of_matrices(dtype: torch.dtype) -> None:
     a, b = torch.randn(34, 17, dtype=dtype), torch.randn(17, 17, dtype=dtype)
     torch.testing.assert_close(product(a[:, :], b), a @ b)
     torch.testing.assert_close(product(a[17:], b.T), a[17:] @ b.T)
+
+
+def test_content_losses_that_live_at_once_do_not_share_memory() -> None:
+    """Their memory comes back from one evaluation to the next; these two are not over yet."""
+    target = torch.randn(1, 8, 5, 6)
+    loss = ContentLoss("mse", target, normalize=False)
+    pictures = [torch.randn(1, 8, 5, 6, requires_grad=True) for _ in range(3)]
+    values = [loss(f) for f in pictures]
+    gradients = [
+        torch.autograd.grad(value, f)[0] for value, f in zip(values, pictures, strict=True)
+    ]
+    for value, f, gradient in zip(values, pictures, gradients, strict=True):
+        torch.testing.assert_close(value, (f - target).square().mean())
+        torch.testing.assert_close(gradient, 2 * (f.detach() - target) / target.numel())
