@@ -1,10 +1,11 @@
 """From pytest-benchmark's JSON to tables: bench/results/<name>.md, and the short ones in README.
 
-    python bench/report.py RESULTS.json         bench/results/cpu.md, and README
-    python bench/report.py RESULTS.json NAME    bench/results/NAME.md: another machine
+    python bench/report.py RESULTS.json ...         bench/results/cpu.md, and README
+    python bench/report.py RESULTS.json ... NAME    bench/results/NAME.md: another machine
 
 Every figure is a median; a ratio is torch's median over the contender's, of the same run, so
-that more than 1 means faster than torch.  Losses stand in the same tables as wins.
+that more than 1 means faster than torch.  Losses stand in the same tables as wins.  Of a row that
+several files have, the run with the middle ratio is taken whole.
 """
 
 from __future__ import annotations
@@ -20,24 +21,41 @@ README = HERE.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: made by `make bench` -->", "<!-- end of benchmarks -->"
 YARDSTICK = "torch"
 
-# table -> (row, operation) -> contender -> seconds
-Tables = dict[str, dict[tuple[str, str], dict[str, float]]]
+OWN = ("nst", "native")
+Cell = dict[str, float]  # contender -> seconds
+# table -> (row, operation) -> its cell
+Tables = dict[str, dict[tuple[str, str], Cell]]
 # table -> row -> column -> words: what is more than one timing
 Facts = dict[str, dict[str, dict[str, str]]]
 
 
-def read(path: Path) -> tuple[Tables, Facts, dict[str, str]]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    tables: Tables = defaultdict(lambda: defaultdict(dict))
+def read(paths: list[Path]) -> tuple[Tables, Facts, dict[str, str]]:
+    runs: dict[str, dict[tuple[str, str], list[Cell]]] = defaultdict(lambda: defaultdict(list))
     facts: Facts = defaultdict(dict)
-    for entry in content["benchmarks"]:
-        info = entry["extra_info"]
-        if "facts" in info:
-            facts[info["table"]] |= {info["row"]: info["facts"], **info.get("more", {})}
-            continue
-        cell = tables[info["table"]][info["row"], info["column"]]
-        cell[info["contender"]] = entry["stats"]["median"]
+    for path in paths:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[tuple[str, str, str], Cell] = defaultdict(dict)
+        for entry in content["benchmarks"]:
+            info = entry["extra_info"]
+            if "facts" in info:
+                facts[info["table"]] |= {info["row"]: info["facts"], **info.get("more", {})}
+                continue
+            cell = found[info["table"], info["row"], info["column"]]
+            cell[info["contender"]] = entry["stats"]["median"]
+        for (table, row, operation), cell in found.items():
+            runs[table][row, operation].append(cell)
+    tables = {
+        table: {key: _middle(cells) for key, cells in rows.items()} for table, rows in runs.items()
+    }
     return tables, facts, content["machine_info"]["fastconv"] | {"date": content["datetime"][:10]}
+
+
+def _middle(cells: list[Cell]) -> Cell:
+    def ratio(cell: Cell) -> float:
+        own = next((cell[name] for name in OWN if name in cell), cell[YARDSTICK])
+        return cell[YARDSTICK] / own
+
+    return sorted(cells, key=ratio)[(len(cells) - 1) // 2]
 
 
 def markdown(tables: Tables, facts: Facts, machine: dict[str, str]) -> str:
@@ -121,13 +139,15 @@ def put_into_readme(text: str) -> None:
 
 
 def main() -> int:
-    if len(sys.argv) not in (2, 3):
-        print("usage: python bench/report.py RESULTS.json [NAME]", file=sys.stderr)
+    paths = [Path(argument) for argument in sys.argv[1:] if argument.endswith(".json")]
+    names = [argument for argument in sys.argv[1:] if not argument.endswith(".json")] or ["cpu"]
+    if not paths or len(names) > 1:
+        print("usage: python bench/report.py RESULTS.json ... [NAME]", file=sys.stderr)
         return 2
-    tables, facts, machine = read(Path(sys.argv[1]))
+    (name,) = names
+    tables, facts, machine = read(paths)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    name = sys.argv[2] if len(sys.argv) == 3 else "cpu"
     (results / f"{name}.md").write_text(markdown(tables, facts, machine), encoding="utf-8")
     if name == "cpu":
         put_into_readme(short(tables, facts, machine))

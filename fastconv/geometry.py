@@ -55,7 +55,7 @@ class ConvGeometry:
         flat = (*sizes, *steps, self.groups, self.out_h, self.out_w)
         object.__setattr__(self, "flat", flat)  # made once: every call of an operator takes it
 
-    def __hash__(self) -> int:  # the generated one makes a tuple of all fields first: 0.5 us
+    def __hash__(self) -> int:  # the generated one makes a tuple of all fields first: 0.2 us
         return hash(self.flat)
 
     @property

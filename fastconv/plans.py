@@ -66,7 +66,7 @@ def plan_of(
             padding = as_pair(padding, "padding", 0)
     elif type(padding) is not int and type(padding) is not str:
         padding = as_pair(padding, "padding", 0)  # type: ignore[arg-type]
-    # A device takes 0.25 us to ask for, hash and compare.
+    # Devices take 0.25 us to ask for, hash and compare.
     shape_of_bias = None if bias is None else bias.shape
     on_cpu = input.is_cpu and weight.is_cpu and (bias is None or bias.is_cpu)
     key = (

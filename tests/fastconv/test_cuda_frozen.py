@@ -22,6 +22,7 @@ from cuda_table import (
     choice,
     problem_of,
 )
+from frozen_cases import outputs_of, relative
 from torch import Tensor, nn
 
 from fastconv import Conv2d, frozen_cuda_plan, set_precision
@@ -154,18 +155,6 @@ def network(pool: Callable[..., nn.Module] = nn.MaxPool2d) -> nn.Sequential:
         nn.Conv2d(24, 8, 3, stride=2, padding=1),
         nn.ReLU(),
     )
-
-
-def outputs_of(module: nn.Sequential, taps: list[int], x: Tensor) -> list[Tensor]:
-    found = {}
-    for index, layer in enumerate(module):
-        x = found[index] = torch.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
-    return [found[tap] for tap in taps]
-
-
-def relative(result: Tensor, expected: Tensor) -> float:
-    difference = result.detach().double() - expected.detach()
-    return float(difference.norm() / expected.detach().norm())
 
 
 def check(
