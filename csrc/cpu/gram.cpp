@@ -1,7 +1,7 @@
 // The blocking of moments (equations: gram.h).
 //
 // The second moment is the outer product that Winograd's gradient to the weights adds up, the way
-// back a product with a constant matrix.  A chunk of pixels of all channels is copied to the
+// back a product with a constant matrix.  A chunk of pixels of all channels is copied, or cut, to the
 // second-level cache first: at power-of-two distances the blocks of 16 channels would fall into
 // the same few sets.
 //
@@ -20,13 +20,13 @@
 namespace fastconv {
 namespace {
 
-constexpr int64_t forward_pixels = 128;  // in a chunk; the kernels take no more at once
+constexpr int64_t sampled_pixels = 128;  // at a time, for the estimate of a mean
 constexpr int64_t most_panel = 32;       // outputs in a panel of the way back
 
 // From so many channels on the matrix unit is the faster one, if there is any.  Forward, with 64
 // channels 8.1 ms against 6.7 at 512 x 512, with 128 4.7 against 5.3 at half that size, with 256 3.3
 // against 4.8 at a quarter; back 9.2 against 8.6, 6.9 against 8.5, and 5.4 against 9.1.
-constexpr int64_t many_channels = 128;
+constexpr int64_t many_channels = 64;
 
 struct Sizes {
   const GramSums& products;
@@ -35,6 +35,7 @@ struct Sizes {
       : products(*kernels().gram_sums[channels >= many_channels]),
         blocks(ceil_div(channels, block_width)), row((blocks + 1) * block_width) {}
   int64_t padded() const { return blocks * block_width; }
+  int64_t room() const { return products.room(blocks); }
   int64_t sums() const { return blocks * block_width * row; }
 };
 
@@ -73,19 +74,18 @@ void finish_square(const Sizes& s, int64_t channels, const float* sums, int64_t 
     for (int64_t r = 0; r < rows; ++r) covariance[(j + c) * channels + i + r] = square[r][c];
 }
 
-// Near the mean: that of every 16th chunk.  What is summed are differences from it, so that
+// Near the mean: that of every 16th piece.  What is summed are differences from it, so that
 // nothing cancels in the covariance.
-void estimate_mean(const Moments& m, int64_t chunks, float* estimate) {
+void estimate_mean(const Moments& m, float* estimate) {
   const int64_t blocks = ceil_div(m.channels, block_width);
   parallel_for(blocks, [&](int64_t b, int64_t) {
     float* sums = estimate + b * block_width;
     const float zero[block_width] = {};
-    float spare[forward_pixels * block_width];
+    float spare[sampled_pixels * block_width];
     std::fill_n(sums, block_width, 0.f);
     int64_t seen = 0;
-    for (int64_t chunk = 0; chunk < chunks; chunk += 16) {
-      const int64_t from = chunk * forward_pixels;
-      const int64_t pixels = std::min(forward_pixels, m.pixels - from);
+    for (int64_t from = 0; from < m.pixels; from += 16 * sampled_pixels) {
+      const int64_t pixels = std::min(sampled_pixels, m.pixels - from);
       kernels().gram->take(m.features + (b * m.pixels + from) * block_width, pixels, zero, spare,
                            sums);
       seen += pixels;
@@ -98,40 +98,29 @@ void estimate_mean(const Moments& m, int64_t chunks, float* estimate) {
 
 int64_t moments_workspace(int64_t channels) {
   const Sizes s(channels);
-  const int64_t packed = strides_for(s.blocks, forward_pixels).element;
-  return thread_count() * (packed + s.sums() + s.padded() + s.products.room(s.blocks)) +
-         2 * s.padded();
+  return thread_count() * (s.sums() + s.padded() + s.room()) + 2 * s.padded();
 }
 
 void moments(const Moments& m, float* mean, float* covariance, float* workspace) {
   const Sizes s(m.channels);
-  const TileStrides strides = strides_for(s.blocks, forward_pixels);
-  const int64_t chunks = ceil_div(m.pixels, forward_pixels);
+  const int64_t chunks = ceil_div(m.pixels, s.products.pixels);
   const int64_t parts = std::min(thread_count(), chunks);
   float* estimate = workspace;
   float* rest = estimate + s.padded();  // the mean less its estimate
-  float* packed = rest + s.padded();
-  float* sums = packed + parts * strides.element;
+  float* sums = rest + s.padded();
   float* totals = sums + parts * s.sums();
   float* rooms = totals + parts * s.padded();
-  estimate_mean(m, chunks, estimate);
+  estimate_mean(m, estimate);
   parallel_for(parts, [&](int64_t part, int64_t) {
-    float* mine = packed + part * strides.element;
     float* total = totals + part * s.padded();
     std::fill_n(total, s.padded(), 0.f);
     const int64_t begin = part * chunks / parts, end = (part + 1) * chunks / parts;
     for (int64_t chunk = begin; chunk < end; ++chunk) {
-      const int64_t from = chunk * forward_pixels;
-      const int64_t pixels = std::min(forward_pixels, m.pixels - from);
-      for (int64_t b = 0; b < s.blocks; ++b)
-        kernels().gram->take(m.features + (b * m.pixels + from) * block_width, pixels,
-                             estimate + b * block_width, mine + b * strides.block,
-                             total + b * block_width);
-      const int64_t next = std::min(from + pixels + forward_pixels, m.pixels);
-      s.products.add({mine, strides.block, s.blocks, pixels, chunk == begin,
-                      sums + part * s.sums(), s.row, rooms + part * s.products.room(s.blocks),
-                      m.features + (from + pixels) * block_width, m.pixels * block_width,
-                      next - from - pixels});
+      const int64_t from = chunk * s.products.pixels;
+      const int64_t pixels = std::min(s.products.pixels, m.pixels - from);
+      const int64_t soon = std::min(s.products.pixels, m.pixels - from - pixels);
+      s.products.add({m.features + from * block_width, m.pixels * block_width, s.blocks, pixels, estimate,
+                      total, chunk == begin, sums + part * s.sums(), s.row, rooms + part * s.room(), soon});
     }
   });
   const float scale = 1.f / static_cast<float>(m.pixels);

@@ -1,7 +1,7 @@
 // The kernels of moments (gram.h).
 //
 //   take       to[p][c] = from[p][c] - shift[c],  total[c] += sum_p to[p][c]     16 channels c
-//   add        sums[i][j] (+)= sum_p f[i,p] f[j,p]                                  i <= j
+//   add        sums[i][j] (+)= sum_p d[i,p] d[j,p],  d = f - shift                  i <= j
 //   multiply   to[o][p] (+)= constant[o] + sum_k U[k][o] f[k][p]       p: pixels, o and k: channels
 //
 //   f, to [channel/16][p][16]      U [o/panel][k][panel]
@@ -74,16 +74,16 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 class Soon {
  public:
   Soon(const GramSum& s, int64_t pieces)
-      : s_(s), at_(s.soon), piece_(ceil_div(s.soon_pixels * s.blocks, pieces)) {}
+      : s_(s), at_(s.f + s.pixels * block_width), piece_(ceil_div(s.soon * s.blocks, pieces)) {}
 
   struct Lines {  // side by side
     const float* at;
     int64_t count;
   };
   Lines next() {
-    if (pixel_ == s_.soon_pixels) pixel_ = 0, ++block_, at_ += s_.soon_block;
+    if (pixel_ == s_.soon) pixel_ = 0, ++block_, at_ += s_.f_block;
     if (block_ >= s_.blocks) return {nullptr, 0};
-    const Lines lines{at_ + pixel_ * block_width, smaller(piece_, s_.soon_pixels - pixel_)};
+    const Lines lines{at_ + pixel_ * block_width, smaller(piece_, s_.soon - pixel_)};
     pixel_ += lines.count;
     return lines;
   }
@@ -94,29 +94,36 @@ class Soon {
   int64_t piece_, block_ = 0, pixel_ = 0;
 };
 
+constexpr int64_t pixels_summed = 128;                     // at once
+constexpr int64_t d_block = (pixels_summed | 1) * block_width;  // odd: see TileStrides
+
+int64_t room_for_sums(int64_t blocks) { return blocks * d_block; }
+
 // The rows of one block of channels after the other, columns from there on.
 void add(const GramSum& s) {
   const int64_t wide = panel > block_width ? 2 : 1;  // blocks in a panel
+  float* const d = s.room;
+  for (int64_t b = 0; b < s.blocks; ++b)
+    take(s.f + b * s.f_block, s.pixels, s.shift + b * block_width, d + b * d_block,
+         s.total + b * block_width);
   Soon soon(s, s.blocks * s.blocks > 4 ? s.blocks * s.blocks / 4 : 1);
   for (int64_t b = 0; b < s.blocks; ++b) {
-    const float* const rows = s.f + b * s.f_block;
+    const float* const rows = d + b * d_block;
     float* const sums = s.sums + b * block_width * s.row;
     const auto one = [&](int64_t o) {
-      square(rows, s.f + o * s.f_block, s.pixels, s.fresh, sums + o * block_width, s.row);
+      square(rows, d + o * d_block, s.pixels, s.fresh, sums + o * block_width, s.row);
     };
     int64_t o = b;
     if (wide == 2 && b % 2 == 1) one(o++);
     for (; o + wide <= s.blocks; o += wide) {
       const Soon::Lines lines = soon.next();
-      outer_products.add({rows, s.f + o * s.f_block, sums + o * block_width, s.pixels, block_width,
-                          wide * block_width, s.f_block, s.f_block, s.row, s.fresh, nullptr,
-                          lines.at, lines.count});
+      outer_products.add({rows, d + o * d_block, sums + o * block_width, s.pixels, block_width,
+                          wide * block_width, d_block, d_block, s.row, s.fresh, nullptr, lines.at,
+                          lines.count});
     }
     if (o < s.blocks) one(o);
   }
 }
-
-int64_t no_room(int64_t) { return 0; }
 
 template <int Rows>
 void ukr_rows_x_panel(const GramProduct& g, const float* u, const float* f, const float* constant,
@@ -195,7 +202,7 @@ extern const GramKernels gram_kernels;
 const GramKernels gram_kernels = {take};
 
 extern const GramSums gram_sums;
-const GramSums gram_sums = {no_room, add};
+const GramSums gram_sums = {pixels_summed, room_for_sums, add};
 
 extern const GramProducts gram_products;
 const GramProducts gram_products = {panel,    pixels_at_once, most_direct, room,

@@ -134,19 +134,24 @@ struct GramProduct {
   bool accumulate;
 };
 
-// sums[i][j] (+)= sum_p f[i,p] f[j,p], in the 16 x 16 squares on and above the diagonal.
+// With d[i,p] = f[i,p] - shift[i] of some pixels p:
+//
+//   total[i] += sum_p d[i,p]
+//   sums[i][j] (+)= sum_p d[i,p] d[j,p]      in the 16 x 16 squares on and above the diagonal
 struct GramSum {
   const float* f;
   int64_t f_block, blocks, pixels;  // blocks of 16 channels, and from one to the next
+  const float* shift;
+  float* total;
   bool fresh;                       // sums hold nothing yet
   float* sums;
   int64_t row;
   float* room;                      // as `room` below asks for
-  const float* soon;                // what comes next, to be fetched meanwhile
-  int64_t soon_block, soon_pixels;
+  int64_t soon;                     // so many pixels come next, and are fetched meanwhile
 };
 
 struct GramSums {
+  int64_t pixels;                   // that it takes at most
   int64_t (*room)(int64_t blocks);  // floats
   void (*add)(const GramSum&);
 };
