@@ -174,7 +174,7 @@ struct Soon {
 // Two kinds of them.
 struct Ahead {
   Soon first, second;
-  void fetch() {
+  void some() {
     first.fetch();
     second.fetch();
   }
@@ -247,11 +247,11 @@ struct CutInto {
     for (; from < end; from += square, to += square) transpose_square(from, to);
   }
 
-  // Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null;
-  // `ahead` is fetched meanwhile.
-  template <int Rows, int Columns>
+  // Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null.
+  // meanwhile.some() is called three times a step: for what the unit leaves the core time for.
+  template <int Rows, int Columns, class Meanwhile>
   static void multiply_squares(Squares of_a, Squares of_b, int64_t steps, const Sums* from,
-                               const Sums& to, Ahead& ahead) {
+                               const Sums& to, Meanwhile& meanwhile) {
     const uint32_t *a = of_a.at, *b = of_b.at;
     if (from) {
       load_sums<Rows, Columns>(*from);
@@ -266,39 +266,41 @@ struct CutInto {
         load_a<Rows>(a, of_a.next);
         load_b<Columns>(b + 2 * square, of_b.next);
         add_products<Rows, Columns>();
-        ahead.fetch();
+        meanwhile.some();
         load_b<Columns>(b + square, of_b.next);
         add_products<Rows, Columns>();
         load_a<Rows>(a + square, of_a.next);
         add_products<Rows, Columns>();
-        ahead.fetch();
+        meanwhile.some();
         load_b<Columns>(b, of_b.next);
         add_products<Rows, Columns>();
         load_a<Rows>(a + 2 * square, of_a.next);
         add_products<Rows, Columns>();
-        ahead.fetch();
+        meanwhile.some();
         load_a<Rows>(a, of_a.next);
         add_products<Rows, Columns>();
       } else {
         load_a<Rows>(a, of_a.next);
         load_b<Columns>(b + square, of_b.next);
         add_products<Rows, Columns>();
-        ahead.fetch();
+        meanwhile.some();
         load_b<Columns>(b, of_b.next);
         add_products<Rows, Columns>();
-        ahead.fetch();
+        meanwhile.some();
         load_a<Rows>(a + square, of_a.next);
         add_products<Rows, Columns>();
-        ahead.fetch();
+        meanwhile.some();
       }
     }
     store_sums<Rows, Columns>(to);
   }
 
-  using MultiplySquares = void (*)(Squares, Squares, int64_t, const Sums*, const Sums&, Ahead&);
-  static constexpr MultiplySquares multiply_of[2][2] = {
-      {multiply_squares<1, 1>, multiply_squares<1, 2>},
-      {multiply_squares<2, 1>, multiply_squares<2, 2>}};
+  template <class Meanwhile>
+  using MultiplySquares = void (*)(Squares, Squares, int64_t, const Sums*, const Sums&, Meanwhile&);
+  template <class Meanwhile>
+  static constexpr MultiplySquares<Meanwhile> multiply_of[2][2] = {
+      {multiply_squares<1, 1, Meanwhile>, multiply_squares<1, 2, Meanwhile>},
+      {multiply_squares<2, 1, Meanwhile>, multiply_squares<2, 2, Meanwhile>}};
 };
 
 // The first address from `at` on at which a line begins.

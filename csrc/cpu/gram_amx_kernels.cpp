@@ -51,7 +51,7 @@ void add_squares(const GramSum& s, const uint32_t* a, const uint32_t* b, int64_t
   const Sums sums{{{found, found + group}, {found + 2 * square, found + 2 * square + group}}, panel};
   const int rows = s.blocks - i > 1 ? 2 : 1, columns = s.blocks - j > 1 ? 2 : 1;
   const int64_t next = steps * Cut::step_pairs;
-  Cut::multiply_of[rows - 1][columns - 1]({a, next}, {b, next}, steps, nullptr, sums, ahead);
+  Cut::multiply_of<Ahead>[rows - 1][columns - 1]({a, next}, {b, next}, steps, nullptr, sums, ahead);
   for (int64_t r = 0; r < rows * group; ++r)
     for (int64_t c = 0; c < columns * group; c += group) {
       float* const to = s.sums + (i * group + r) * s.row + j * group + c;
@@ -102,7 +102,7 @@ void multiply_block(const GramProduct& g, const uint32_t* a, const uint32_t* b, 
   Ahead ahead{{to, pixels, columns, {g.to_block, g.to_block}}, next};
   const int64_t steps = steps_of(g.depth), stride = steps * Cut::step_pairs;
   ahead.first.spread_over(steps);
-  Cut::multiply_of[rows - 1][columns - 1]({a, stride}, {b, stride}, steps, &constants, sums, ahead);
+  Cut::multiply_of<Ahead>[rows - 1][columns - 1]({a, stride}, {b, stride}, steps, &constants, sums, ahead);
   next = ahead.second;
   for (int column = 0; column < columns; ++column, to += g.to_block)
     for (int64_t p = 0; p < pixels; ++p) {

@@ -26,9 +26,79 @@ using Cut = CutInto<3>;
 
 constexpr int64_t panel = 2 * group;
 
+// A of V's tiles, [k/16][tile][16], cut four lines at a time.
+struct CuttingA {
+  const float* from = nullptr;
+  int64_t block = 0, tiles = 0, depth = 0, steps = 0;
+  uint32_t* to = nullptr;
+  int64_t s = 0, tile = 0;  // where it is
+
+  static constexpr int64_t lines = 4;
+  int64_t calls() const { return steps * ceil_div(tiles, lines); }
+
+  // Along the tiles, as they lie in memory.
+  void some() {
+    if (s == steps) return;
+    const float* const first = from + 2 * s * block + tile * group;
+    uint32_t* const a = to + (tile / group * steps + s) * Cut::step_pairs + tile % group * group;
+    const int64_t rest = depth - s * step, count = smaller(lines, tiles - tile);
+    if (rest >= step && count == lines) {
+      for (int64_t i = 0; i < lines; ++i)
+        Cut::cut(_mm512_loadu_ps(first + i * group), _mm512_loadu_ps(first + block + i * group), a + i * group);
+    } else {
+      for (int64_t i = 0; i < count; ++i)
+        Cut::cut(fastconv::amx::some(first + i * group, rest), fastconv::amx::some(first + block + i * group, rest - group), a + i * group);
+    }
+    tile += lines;
+    if (tile >= tiles) tile = 0, ++s;
+  }
+};
+
+// B of U's panels, [panel][k][32], cut two lines at a time.
+struct CuttingB {
+  const float* from = nullptr;
+  int64_t panel_floats = 0, panels = 0, depth = 0, steps = 0;
+  uint32_t* to = nullptr;
+  int64_t j = 0, s = 0, k = 0;  // where it is
+
+  static constexpr int64_t lines = 2;
+  int64_t calls() const { return panels * steps * group / lines; }
+
+  void some() {
+    if (j == panels) return;
+    const int64_t half = steps * Cut::step_pairs, rest = depth - s * step;
+    const float* at = from + j * panel_floats + (s * step + k) * panel;
+    uint32_t* b = to + 2 * j * half + s * Cut::step_pairs + k * group;
+    for (const int64_t end = k + lines; k < end; ++k, at += panel, b += group) {
+      const auto row = [&](int64_t line, const float* p) {
+        return line < rest ? _mm512_loadu_ps(p) : _mm512_setzero_ps();
+      };
+      Cut::cut(row(k, at), row(k + group, at + group * panel), b);
+      Cut::cut(row(k, at + group), row(k + group, at + group * panel + group), b + half);
+    }
+    if (k < group) return;
+    k = 0;
+    if (++s == steps) s = 0, ++j;
+  }
+};
+
+// What is done while a block is multiplied.
+struct Meanwhile {
+  Ahead ahead;
+  CuttingA& a;
+  CuttingB& b;
+  int64_t of_a, of_b;  // at a time
+
+  void some() {
+    ahead.some();
+    for (int64_t i = 0; i < of_a; ++i) a.some();
+    for (int64_t i = 0; i < of_b; ++i) b.some();
+  }
+};
+
 // All tiles with one block of up to 64 outputs, of one element.
 void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, const uint32_t* a,
-                    const uint32_t* b, float* m, Ahead& ahead) {
+                    const uint32_t* b, float* m, Meanwhile& meanwhile) {
   const int64_t next = steps * Cut::step_pairs;  // from one block of 16 to the next
   alignas(64) float whole[2][2 * square];  // takes what a last group has beyond the tiles
   const Sums aside{{{whole[0], whole[1]}, {whole[0] + square, whole[1] + square}}, block_width};
@@ -41,8 +111,9 @@ void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, co
       float *const to = low + first * block_width, *const high = to + p.m_block;
       const Sums straight{{{to, high}, {to + square, high + square}}, block_width};
       const bool full = tiles == rows * group;
-      Cut::multiply_of[rows - 1][columns - 1]({a + first / group * next, next}, {b + o / group * next, next},
-                                              steps, nullptr, full ? straight : aside, ahead);
+      Cut::multiply_of<Meanwhile>[rows - 1][columns - 1]({a + first / group * next, next},
+                                                         {b + o / group * next, next}, steps, nullptr,
+                                                         full ? straight : aside, meanwhile);
       for (int c = 0; !full && c < columns; ++c)
         __builtin_memcpy(straight.at[0][c], whole[c], static_cast<size_t>(tiles * 64));
     }
@@ -95,7 +166,7 @@ void multiply_few(const WinogradProduct& p, const float* u, int64_t outputs, int
         const int rows = p.tiles - first > group ? 2 : 1;
         float *const low = sums + (o / group * most + first / group) * square, *const high = low + most * square;
         const Sums here{{{low, high}, {low + square, high + square}}, block_width};
-        Cut::multiply_of[rows - 1][columns - 1]({a + first / group * next + s * Cut::step_pairs, next},
+        Cut::multiply_of<Ahead>[rows - 1][columns - 1]({a + first / group * next + s * Cut::step_pairs, next},
                                                 {b, Cut::step_pairs}, 1, s ? &here : nullptr, here, ahead);
       }
     }
@@ -105,10 +176,25 @@ void multiply_few(const WinogradProduct& p, const float* u, int64_t outputs, int
 }
 
 int64_t room(int64_t depth, int64_t tiles) {
-  return steps_of(depth) * Cut::step_pairs * (ceil_div(tiles, group) + cob_width / group) + group;
+  return 2 * steps_of(depth) * Cut::step_pairs * (ceil_div(tiles, group) + cob_width / group) + group;
 }
 
-void multiply(const WinogradProduct& p) {
+// The blocks of up to 64 outputs of all elements, one after the other.
+struct Block {
+  int64_t e, cob;
+};
+
+int64_t outputs_of(const WinogradProduct& p, int64_t cob) { return smaller(cob_width, p.outputs - cob * cob_width); }
+
+// Its panels of U, turned first if they are the other direction's.
+const float* u_of(const WinogradProduct& p, Block block) {
+  const int64_t panels = ceil_div(outputs_of(p, block.cob), panel);
+  if (!p.other) return p.u + block.cob * p.u_cob + block.e * panels * p.panel_floats;
+  avx512::turn_panels(*p.other, block.e, p.first_output + block.cob * cob_width, panels, p.turned, p.panel_floats);
+  return p.turned;
+}
+
+void multiply_in_few(const WinogradProduct& p) {
   const TileRegisters in_use;
   const int64_t steps = steps_of(p.depth), cobs = ceil_div(p.outputs, cob_width);
   uint32_t* const a = aligned_pairs(p.room);
@@ -116,24 +202,63 @@ void multiply(const WinogradProduct& p) {
   for (int64_t e = 0; e < p.elements; ++e) {
     Cut::cut_a(p.v + e * p.v_element, p.v_block, p.tiles, p.depth, a);
     for (int64_t cob = 0; cob < cobs; ++cob) {
-      const int64_t outputs = smaller(cob_width, p.outputs - cob * cob_width);
-      const int64_t panels = ceil_div(outputs, panel);
-      const float* u = p.turned;
-      if (p.other)
-        avx512::turn_panels(*p.other, e, p.first_output + cob * cob_width, panels, p.turned,
-                            p.panel_floats);
-      else
-        u = p.u + cob * p.u_cob + e * panels * p.panel_floats;
-      float* const m = p.m + cob * p.m_cob + e * p.m_element;
+      const int64_t outputs = outputs_of(p, cob), panels = ceil_div(outputs, panel);
       Ahead ahead = after(p, e, cob, cobs, panels * ceil_div(p.tiles, 2 * group) * steps);
-      if (p.tiles <= few_tiles) {
-        multiply_few(p, u, outputs, steps, a, b, m, ahead);
-        continue;
-      }
-      for (int64_t j = 0; j < panels; ++j)
-        Cut::cut_panel(u + j * p.panel_floats, p.depth, b + 2 * j * steps * Cut::step_pairs);
-      multiply_block(p, outputs, steps, a, b, m, ahead);
+      multiply_few(p, u_of(p, {e, cob}), outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element, ahead);
     }
+  }
+}
+
+constexpr int64_t most_a_bytes = 1 << 20;
+
+void multiply(const WinogradProduct& p) {
+  if (p.tiles <= few_tiles) return multiply_in_few(p);
+  const TileRegisters in_use;
+  const int64_t steps = steps_of(p.depth), cobs = ceil_div(p.outputs, cob_width);
+  const int64_t a_pairs = ceil_div(p.tiles, group) * steps * Cut::step_pairs;
+  const int64_t b_pairs = cob_width / group * steps * Cut::step_pairs;
+  const bool two = 2 * a_pairs * 4 <= most_a_bytes;
+  uint32_t* const a[2] = {aligned_pairs(p.room), aligned_pairs(p.room) + two * a_pairs};
+  uint32_t* const b[2] = {a[1] + a_pairs, a[1] + a_pairs + b_pairs};
+  const auto cutting_a = [&](int64_t e) {
+    return CuttingA{p.v + e * p.v_element, p.v_block, p.tiles, p.depth, e < p.elements ? steps : 0, a[e % 2]};
+  };
+  const auto cutting_b = [&](Block block) {
+    if (block.e == p.elements) return CuttingB{};
+    return CuttingB{u_of(p, block), p.panel_floats, ceil_div(outputs_of(p, block.cob), panel), p.depth, steps,
+                    b[(block.e * cobs + block.cob) % 2]};
+  };
+  const auto following = [&](Block block) {
+    return block.cob + 1 < cobs ? Block{block.e, block.cob + 1} : Block{block.e + 1, 0};
+  };
+  CuttingA next_a = cutting_a(0);
+  CuttingB next_b = cutting_b({0, 0});
+  const auto finish = [](auto& cutting) { for (int64_t i = cutting.calls(); i > 0; --i) cutting.some(); };
+  finish(next_a), finish(next_b);
+  for (Block block{0, 0}; block.e < p.elements;) {
+    const Block next = following(block);
+    if (block.cob == 0 && two) next_a = cutting_a(block.e + 1);
+    next_b = cutting_b(next);
+    const int64_t outputs = outputs_of(p, block.cob);
+    const int64_t times = 3 * steps * ceil_div(outputs, panel) * ceil_div(p.tiles, 2 * group);
+    Meanwhile meanwhile{{}, next_a, next_b, two ? ceil_div(next_a.calls(), times * cobs) : 0, ceil_div(next_b.calls(), times)};
+    const Block later = following(next);
+    if (later.e < p.elements) {
+      meanwhile.ahead.first = soon_u(p, later.e, later.cob);
+      meanwhile.ahead.first.spread_over(times / 3);
+    }
+    if (const int64_t e = block.e + 1 + two; e < p.elements) {
+      meanwhile.ahead.second = soon_v(p, e, block.cob, cobs);
+      meanwhile.ahead.second.spread_over(times / 3);
+    }
+    multiply_block(p, outputs, steps, a[block.e % 2], b[(block.e * cobs + block.cob) % 2],
+                   p.m + block.cob * p.m_cob + block.e * p.m_element, meanwhile);
+    finish(next_b);
+    if (block.cob + 1 == cobs) {
+      if (!two) next_a = cutting_a(block.e + 1);
+      finish(next_a);
+    }
+    block = next;
   }
 }
 

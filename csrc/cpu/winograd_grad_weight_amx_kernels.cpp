@@ -41,7 +41,7 @@ void add(const OuterProduct& p) {
         float *const to = p.sums + i * p.sums_row + j, *const below = to + group * p.sums_row;
         const Sums sums{{{to, to + group}, {below, below + group}}, p.sums_row};
         const int down = p.rows - i > group ? 2 : 1, across = p.columns - j > group ? 2 : 1;
-        Cut::multiply_of[down - 1][across - 1]({a + i / group * next, next}, {b + j / group * next, next},
+        Cut::multiply_of<Ahead>[down - 1][across - 1]({a + i / group * next, next}, {b + j / group * next, next},
                                                steps, p.fresh && t == 0 ? nullptr : &sums, sums, none);
       }
   }
