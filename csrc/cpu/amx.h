@@ -142,6 +142,8 @@ struct Squares {
   int64_t next;
 };
 
+inline constexpr int64_t pauses = 3;  // of `multiply_squares`, in a step
+
 // Runs of lines of 64 bytes that are wanted soon: fetched into the second-level cache a few at a time,
 // while others are multiplied.  A core waits for a dozen lines at most: asked for all at once, they
 // come no earlier, and multiplications wait with them.
@@ -153,8 +155,7 @@ struct Soon {
   int64_t done = 0;
 
   // All lines during so many steps of `multiply_squares`; none, if there are no steps.
-  void spread_over(int64_t steps) { each = steps ? ceil_div(run * runs, fetches * steps) : 0; }
-  static constexpr int64_t fetches = 3;  // in a step
+  void spread_over(int64_t steps) { each = steps ? ceil_div(run * runs, pauses * steps) : 0; }
 
   void fetch() {
     if (runs == 0) return;
@@ -174,7 +175,7 @@ struct Soon {
 // Two kinds of them.
 struct Ahead {
   Soon first, second;
-  void some() {
+  void go_on() {
     first.fetch();
     second.fetch();
   }
@@ -248,7 +249,7 @@ struct CutInto {
   }
 
   // Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null.
-  // meanwhile.some() is called three times a step: for what the unit leaves the core time for.
+  // meanwhile.go_on() is called `pauses` times a step: for what the unit leaves the core time for.
   template <int Rows, int Columns, class Meanwhile>
   static void multiply_squares(Squares of_a, Squares of_b, int64_t steps, const Sums* from,
                                const Sums& to, Meanwhile& meanwhile) {
@@ -266,30 +267,30 @@ struct CutInto {
         load_a<Rows>(a, of_a.next);
         load_b<Columns>(b + 2 * square, of_b.next);
         add_products<Rows, Columns>();
-        meanwhile.some();
+        meanwhile.go_on();
         load_b<Columns>(b + square, of_b.next);
         add_products<Rows, Columns>();
         load_a<Rows>(a + square, of_a.next);
         add_products<Rows, Columns>();
-        meanwhile.some();
+        meanwhile.go_on();
         load_b<Columns>(b, of_b.next);
         add_products<Rows, Columns>();
         load_a<Rows>(a + 2 * square, of_a.next);
         add_products<Rows, Columns>();
-        meanwhile.some();
+        meanwhile.go_on();
         load_a<Rows>(a, of_a.next);
         add_products<Rows, Columns>();
       } else {
         load_a<Rows>(a, of_a.next);
         load_b<Columns>(b + square, of_b.next);
         add_products<Rows, Columns>();
-        meanwhile.some();
+        meanwhile.go_on();
         load_b<Columns>(b, of_b.next);
         add_products<Rows, Columns>();
-        meanwhile.some();
+        meanwhile.go_on();
         load_a<Rows>(a + square, of_a.next);
         add_products<Rows, Columns>();
-        meanwhile.some();
+        meanwhile.go_on();
       }
     }
     store_sums<Rows, Columns>(to);

@@ -228,6 +228,7 @@ struct WinogradGemm {
   int panel;                        // output channels in a panel of U
   int64_t cobs;                     // blocks of outputs that are multiplied together
   int64_t own_tiles, shared_tiles;  // of a chunk, in the two schedules of winograd.cpp
+  int64_t own_depth;                // input channels up to which `own` is the faster one
   int64_t (*room)(int64_t depth, int64_t tiles);  // floats
   void (*multiply)(const WinogradProduct&);
   // Panels of element e, `to`[panel][k][panel], from what the other direction has.

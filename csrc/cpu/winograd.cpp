@@ -5,7 +5,7 @@
 //
 // Tiles are numbered along rows, over the whole batch, and taken in chunks.  Two schedules:
 //
-//   own     Few channels and large pictures.  A thread takes a chunk of tiles through everything; its
+//   own     Few input channels and large pictures.  A thread takes a chunk of tiles through everything; its
 //           V and M stay in the second-level cache.
 //   shared  Many input channels.  All threads transform one large chunk, whose V lives in the
 //           third-level cache; then each takes blocks of 64 output channels, with M in its
@@ -60,12 +60,14 @@ struct Plan {
 constexpr int64_t most_turns = 4;
 
 // With few outputs, `shared` has no blocks of them for every thread, or each cuts all of V for a single
-// one (256 to 128 channels of 128 x 128, AMX 16.3 ms, `own` 13.5; AVX-512 19.7 and 16.8, AVX2 25.8 and
-// 22.8).
+// one (256 to 128 channels of 128 x 128, AVX-512 19.7 ms, `own` 16.8; AVX2 25.8 and 22.8).  With more
+// than 128 inputs there must be a chunk for every thread.
 bool takes_shared(const WinogradJob& job, const Tiles& tiles) {
-  constexpr int64_t few_inputs = 128, more_inputs = 256, few_outputs = 128;
-  const int64_t most = job.to.channels <= few_outputs ? more_inputs : few_inputs;
-  return job.from.channels > most || tiles.count < 1024;
+  const WinogradGemm& gemm = *kernels().winograd;
+  constexpr int64_t few_outputs = 128, least_tiles = 1024;
+  const int64_t twice = job.to.channels <= few_outputs ? 256 : 0;
+  const bool many = job.from.channels > 128 && tiles.count < thread_count() * gemm.own_tiles;
+  return job.from.channels > std::max(gemm.own_depth, twice) || tiles.count < least_tiles || many;
 }
 
 Plan plan_for(const WinogradJob& job) {

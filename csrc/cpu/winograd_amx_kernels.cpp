@@ -26,73 +26,90 @@ using Cut = CutInto<3>;
 
 constexpr int64_t panel = 2 * group;
 
-// A of V's tiles, [k/16][tile][16], cut four lines at a time.
-struct CuttingA {
-  const float* from = nullptr;
-  int64_t block = 0, tiles = 0, depth = 0, steps = 0;
-  uint32_t* to = nullptr;
-  int64_t s = 0, tile = 0;  // where it is
+// What is cut while others are multiplied: in small portions, since the unit waits when the core has
+// about 100 operations to do that wait themselves for memory.
 
-  static constexpr int64_t lines = 4;
-  int64_t calls() const { return steps * ceil_div(tiles, lines); }
+// A from V's tiles of one element, [k/16][tile][16], along the tiles as they lie in memory.
+class CuttingA {
+ public:
+  CuttingA(const float* v, int64_t block, int64_t tiles, int64_t depth, uint32_t* to)
+      : v_(v), block_(block), tiles_(tiles), depth_(depth), steps_(steps_of(depth)), to_(to) {}
 
-  // Along the tiles, as they lie in memory.
-  void some() {
-    if (s == steps) return;
-    const float* const first = from + 2 * s * block + tile * group;
-    uint32_t* const a = to + (tile / group * steps + s) * Cut::step_pairs + tile % group * group;
-    const int64_t rest = depth - s * step, count = smaller(lines, tiles - tile);
-    if (rest >= step && count == lines) {
-      for (int64_t i = 0; i < lines; ++i)
-        Cut::cut(_mm512_loadu_ps(first + i * group), _mm512_loadu_ps(first + block + i * group), a + i * group);
+  int64_t portions() const { return steps_ * ceil_div(tiles_, lines); }
+
+  void go_on() {
+    if (step_ == steps_) return;
+    const float* const low = v_ + 2 * step_ * block_ + tile_ * group;
+    uint32_t* const a = to_ + (tile_ / group * steps_ + step_) * Cut::step_pairs + tile_ % group * group;
+    const int64_t rest = depth_ - step_ * step, count = smaller(lines, tiles_ - tile_);
+    if (rest >= step && count == lines) {  // some() would ask for each line
+      for (int64_t i = 0; i < lines * group; i += group)
+        Cut::cut(_mm512_loadu_ps(low + i), _mm512_loadu_ps(low + block_ + i), a + i);
     } else {
-      for (int64_t i = 0; i < count; ++i)
-        Cut::cut(fastconv::amx::some(first + i * group, rest), fastconv::amx::some(first + block + i * group, rest - group), a + i * group);
+      for (int64_t i = 0; i < count * group; i += group)
+        Cut::cut(some(low + i, rest), some(low + block_ + i, rest - group), a + i);
     }
-    tile += lines;
-    if (tile >= tiles) tile = 0, ++s;
+    tile_ += lines;
+    if (tile_ >= tiles_) tile_ = 0, ++step_;
   }
+
+ private:
+  static constexpr int64_t lines = 4;
+  const float* v_;
+  int64_t block_, tiles_, depth_, steps_;
+  uint32_t* to_;
+  int64_t step_ = 0, tile_ = 0;  // where it is
 };
 
-// B of U's panels, [panel][k][32], cut two lines at a time.
-struct CuttingB {
-  const float* from = nullptr;
-  int64_t panel_floats = 0, panels = 0, depth = 0, steps = 0;
-  uint32_t* to = nullptr;
-  int64_t j = 0, s = 0, k = 0;  // where it is
+// B from U's panels of one element, [panel][k][32].
+class CuttingB {
+ public:
+  CuttingB(const float* u, int64_t panel_floats, int64_t panels, int64_t depth, uint32_t* to)
+      : u_(u), panel_floats_(panel_floats), panels_(panels), depth_(depth), steps_(steps_of(depth)), to_(to) {}
 
-  static constexpr int64_t lines = 2;
-  int64_t calls() const { return panels * steps * group / lines; }
+  int64_t portions() const { return panels_ * steps_ * group / lines; }
 
-  void some() {
-    if (j == panels) return;
-    const int64_t half = steps * Cut::step_pairs, rest = depth - s * step;
-    const float* at = from + j * panel_floats + (s * step + k) * panel;
-    uint32_t* b = to + 2 * j * half + s * Cut::step_pairs + k * group;
-    for (const int64_t end = k + lines; k < end; ++k, at += panel, b += group) {
-      const auto row = [&](int64_t line, const float* p) {
-        return line < rest ? _mm512_loadu_ps(p) : _mm512_setzero_ps();
+  void go_on() {
+    if (panel_ == panels_) return;
+    const int64_t half = steps_ * Cut::step_pairs, rest = depth_ - step_ * step;
+    const float* at = u_ + panel_ * panel_floats_ + (step_ * step + k_) * panel;
+    uint32_t* b = to_ + 2 * panel_ * half + step_ * Cut::step_pairs + k_ * group;
+    for (const int64_t end = k_ + lines; k_ < end; ++k_, at += panel, b += group) {
+      const auto line = [&](int64_t k, int64_t o) {
+        return k < rest ? _mm512_loadu_ps(at + (k - k_) * panel + o) : _mm512_setzero_ps();
       };
-      Cut::cut(row(k, at), row(k + group, at + group * panel), b);
-      Cut::cut(row(k, at + group), row(k + group, at + group * panel + group), b + half);
+      Cut::cut(line(k_, 0), line(k_ + group, 0), b);
+      Cut::cut(line(k_, group), line(k_ + group, group), b + half);
     }
-    if (k < group) return;
-    k = 0;
-    if (++s == steps) s = 0, ++j;
+    if (k_ < group) return;
+    k_ = 0;
+    if (++step_ == steps_) step_ = 0, ++panel_;
   }
+
+ private:
+  static constexpr int64_t lines = 2;
+  const float* u_;
+  int64_t panel_floats_, panels_, depth_, steps_;
+  uint32_t* to_;
+  int64_t panel_ = 0, step_ = 0, k_ = 0;  // where it is
 };
 
-// What is done while a block is multiplied.
+template <class Cutting>
+void finish(Cutting& cutting) {
+  for (int64_t i = cutting.portions(); i > 0; --i) cutting.go_on();
+}
+
+// While one block of outputs is multiplied: portions of A and B, at each pause, and lines fetched.
 struct Meanwhile {
   Ahead ahead;
   CuttingA& a;
   CuttingB& b;
-  int64_t of_a, of_b;  // at a time
+  int64_t of_a, of_b;
 
-  void some() {
-    ahead.some();
-    for (int64_t i = 0; i < of_a; ++i) a.some();
-    for (int64_t i = 0; i < of_b; ++i) b.some();
+  void go_on() {
+    ahead.go_on();
+    for (int64_t i = 0; i < of_a; ++i) a.go_on();
+    for (int64_t i = 0; i < of_b; ++i) b.go_on();
   }
 };
 
@@ -120,6 +137,13 @@ void multiply_block(const WinogradProduct& p, int64_t outputs, int64_t steps, co
   }
 }
 
+// One element's products with one block of up to 64 outputs; in order, all blocks of an element together.
+struct Block {
+  int64_t e, cob;
+
+  Block next(int64_t cobs) const { return cob + 1 < cobs ? Block{e, cob + 1} : Block{e + 1, 0}; }
+};
+
 // U of one element and one block of 64 outputs.
 Soon soon_u(const WinogradProduct& p, int64_t e, int64_t cob) {
   const int64_t first = cob * cob_width, panels = ceil_div(smaller(cob_width, p.outputs - first), panel);
@@ -137,12 +161,11 @@ Soon soon_v(const WinogradProduct& p, int64_t e, int64_t part, int64_t parts) {
   return {p.v + e * p.v_element + part * lines * group, lines, 1};
 }
 
-// What is wanted after an element's block of outputs: that of the next one, and the next element's V.
-Ahead after(const WinogradProduct& p, int64_t e, int64_t cob, int64_t cobs, int64_t steps) {
-  const bool is_last = cob + 1 == cobs, has_next = e + 1 < p.elements;
+// U of a block, and of element e that part of V that falls to block number `part` of `parts`.
+Ahead wanted_soon(const WinogradProduct& p, Block block, int64_t e, int64_t part, int64_t parts, int64_t steps) {
   Ahead ahead;
-  if (!is_last || has_next) ahead.first = soon_u(p, e + is_last, is_last ? 0 : cob + 1);
-  if (has_next) ahead.second = soon_v(p, e + 1, cob, cobs);
+  if (block.e < p.elements) ahead.first = soon_u(p, block.e, block.cob);
+  if (e < p.elements) ahead.second = soon_v(p, e, part, parts);
   ahead.first.spread_over(steps);
   ahead.second.spread_over(steps);
   return ahead;
@@ -175,99 +198,99 @@ void multiply_few(const WinogradProduct& p, const float* u, int64_t outputs, int
                      static_cast<size_t>(p.tiles * 64));
 }
 
+// Two of each, where there are enough tiles.
 int64_t room(int64_t depth, int64_t tiles) {
   return 2 * steps_of(depth) * Cut::step_pairs * (ceil_div(tiles, group) + cob_width / group) + group;
 }
 
-// The blocks of up to 64 outputs of all elements, one after the other.
-struct Block {
-  int64_t e, cob;
-};
+int64_t outputs_of(const WinogradProduct& p, int64_t cob) {
+  return smaller(cob_width, p.outputs - cob * cob_width);
+}
 
-int64_t outputs_of(const WinogradProduct& p, int64_t cob) { return smaller(cob_width, p.outputs - cob * cob_width); }
+float* m_of(const WinogradProduct& p, Block block) {
+  return p.m + block.cob * p.m_cob + block.e * p.m_element;
+}
 
-// Its panels of U, turned first if they are the other direction's.
+// Panels of U, turned first if they are the other direction's.
 const float* u_of(const WinogradProduct& p, Block block) {
   const int64_t panels = ceil_div(outputs_of(p, block.cob), panel);
   if (!p.other) return p.u + block.cob * p.u_cob + block.e * panels * p.panel_floats;
-  avx512::turn_panels(*p.other, block.e, p.first_output + block.cob * cob_width, panels, p.turned, p.panel_floats);
+  avx512::turn_panels(*p.other, block.e, p.first_output + block.cob * cob_width, panels, p.turned,
+                      p.panel_floats);
   return p.turned;
 }
 
-void multiply_in_few(const WinogradProduct& p) {
-  const TileRegisters in_use;
+// Steps of `multiply_squares` in a block.
+int64_t steps_in(const WinogradProduct& p, int64_t cob) {
+  return ceil_div(outputs_of(p, cob), panel) * ceil_div(p.tiles, 2 * group) * steps_of(p.depth);
+}
+
+void multiply_by_few(const WinogradProduct& p) {
   const int64_t steps = steps_of(p.depth), cobs = ceil_div(p.outputs, cob_width);
   uint32_t* const a = aligned_pairs(p.room);
   uint32_t* const b = a + ceil_div(p.tiles, group) * steps * Cut::step_pairs;
   for (int64_t e = 0; e < p.elements; ++e) {
     Cut::cut_a(p.v + e * p.v_element, p.v_block, p.tiles, p.depth, a);
-    for (int64_t cob = 0; cob < cobs; ++cob) {
-      const int64_t outputs = outputs_of(p, cob), panels = ceil_div(outputs, panel);
-      Ahead ahead = after(p, e, cob, cobs, panels * ceil_div(p.tiles, 2 * group) * steps);
-      multiply_few(p, u_of(p, {e, cob}), outputs, steps, a, b, p.m + cob * p.m_cob + e * p.m_element, ahead);
+    for (Block block{e, 0}; block.e == e; block = block.next(cobs)) {
+      Ahead ahead = wanted_soon(p, block.next(cobs), e + 1, block.cob, cobs, steps_in(p, block.cob));
+      multiply_few(p, u_of(p, block), outputs_of(p, block.cob), steps, a, b, m_of(p, block), ahead);
     }
   }
 }
 
-constexpr int64_t most_a_bytes = 1 << 20;
+// More of A's bytes than these, twice, would not leave the second-level cache room for anything else.
+constexpr int64_t most_a_bytes = 512 << 10;
 
-void multiply(const WinogradProduct& p) {
-  if (p.tiles <= few_tiles) return multiply_in_few(p);
-  const TileRegisters in_use;
+// B of the next block, and A of the next element, are cut while a block is multiplied.
+void multiply_by_many(const WinogradProduct& p) {
   const int64_t steps = steps_of(p.depth), cobs = ceil_div(p.outputs, cob_width);
   const int64_t a_pairs = ceil_div(p.tiles, group) * steps * Cut::step_pairs;
   const int64_t b_pairs = cob_width / group * steps * Cut::step_pairs;
-  const bool two = 2 * a_pairs * 4 <= most_a_bytes;
-  uint32_t* const a[2] = {aligned_pairs(p.room), aligned_pairs(p.room) + two * a_pairs};
-  uint32_t* const b[2] = {a[1] + a_pairs, a[1] + a_pairs + b_pairs};
+  const bool two = a_pairs * int64_t{sizeof(uint32_t)} <= most_a_bytes;
+  uint32_t* const a = aligned_pairs(p.room);
+  uint32_t* const b = a + (1 + two) * a_pairs;
+  const auto place_a = [&](int64_t e) { return a + (two && e % 2 ? a_pairs : 0); };
+  const auto place_b = [&](Block block) { return b + (block.e * cobs + block.cob) % 2 * b_pairs; };
   const auto cutting_a = [&](int64_t e) {
-    return CuttingA{p.v + e * p.v_element, p.v_block, p.tiles, p.depth, e < p.elements ? steps : 0, a[e % 2]};
+    const int64_t tiles = e < p.elements ? p.tiles : 0;
+    return CuttingA(p.v + e * p.v_element, p.v_block, tiles, p.depth, place_a(e));
   };
   const auto cutting_b = [&](Block block) {
-    if (block.e == p.elements) return CuttingB{};
-    return CuttingB{u_of(p, block), p.panel_floats, ceil_div(outputs_of(p, block.cob), panel), p.depth, steps,
-                    b[(block.e * cobs + block.cob) % 2]};
-  };
-  const auto following = [&](Block block) {
-    return block.cob + 1 < cobs ? Block{block.e, block.cob + 1} : Block{block.e + 1, 0};
+    const bool is_there = block.e < p.elements;
+    return CuttingB(is_there ? u_of(p, block) : p.u, p.panel_floats,
+                    is_there ? ceil_div(outputs_of(p, block.cob), panel) : 0, p.depth, place_b(block));
   };
   CuttingA next_a = cutting_a(0);
   CuttingB next_b = cutting_b({0, 0});
-  const auto finish = [](auto& cutting) { for (int64_t i = cutting.calls(); i > 0; --i) cutting.some(); };
   finish(next_a), finish(next_b);
-  for (Block block{0, 0}; block.e < p.elements;) {
-    const Block next = following(block);
+  for (Block block{0, 0}; block.e < p.elements; block = block.next(cobs)) {
+    const Block next = block.next(cobs);
+    const int64_t steps_here = steps_in(p, block.cob), times = pauses * steps_here;
     if (block.cob == 0 && two) next_a = cutting_a(block.e + 1);
     next_b = cutting_b(next);
-    const int64_t outputs = outputs_of(p, block.cob);
-    const int64_t times = 3 * steps * ceil_div(outputs, panel) * ceil_div(p.tiles, 2 * group);
-    Meanwhile meanwhile{{}, next_a, next_b, two ? ceil_div(next_a.calls(), times * cobs) : 0, ceil_div(next_b.calls(), times)};
-    const Block later = following(next);
-    if (later.e < p.elements) {
-      meanwhile.ahead.first = soon_u(p, later.e, later.cob);
-      meanwhile.ahead.first.spread_over(times / 3);
-    }
-    if (const int64_t e = block.e + 1 + two; e < p.elements) {
-      meanwhile.ahead.second = soon_v(p, e, block.cob, cobs);
-      meanwhile.ahead.second.spread_over(times / 3);
-    }
-    multiply_block(p, outputs, steps, a[block.e % 2], b[(block.e * cobs + block.cob) % 2],
-                   p.m + block.cob * p.m_cob + block.e * p.m_element, meanwhile);
+    Meanwhile meanwhile{
+        wanted_soon(p, next.next(cobs), block.e + 1 + two, block.cob, cobs, steps_here), next_a, next_b,
+        two ? ceil_div(next_a.portions(), times * cobs) : 0, ceil_div(next_b.portions(), times)};
+    multiply_block(p, outputs_of(p, block.cob), steps, place_a(block.e), place_b(block), m_of(p, block),
+                   meanwhile);
     finish(next_b);
-    if (block.cob + 1 == cobs) {
-      if (!two) next_a = cutting_a(block.e + 1);
-      finish(next_a);
-    }
-    block = next;
+    if (next.cob != 0) continue;
+    if (!two) next_a = cutting_a(next.e);
+    finish(next_a);
   }
+}
+
+void multiply(const WinogradProduct& p) {
+  const TileRegisters in_use;
+  (p.tiles <= few_tiles ? multiply_by_few : multiply_by_many)(p);
 }
 
 }  // namespace
 
-constexpr int64_t cobs_together = 4, own_tiles = 96, shared_tiles = 256;
+constexpr int64_t cobs_together = 4, own_tiles = 128, shared_tiles = 256, own_depth = 256;
 
 extern const WinogradGemm winograd_gemm;
-const WinogradGemm winograd_gemm = {panel, cobs_together, own_tiles, shared_tiles, room, multiply,
-                                    avx512::turn_panels};
+const WinogradGemm winograd_gemm = {panel, cobs_together, own_tiles, shared_tiles, own_depth, room,
+                                    multiply, avx512::turn_panels};
 
 }  // namespace fastconv::FASTCONV_ISA

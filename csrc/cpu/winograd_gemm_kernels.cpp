@@ -115,9 +115,10 @@ int64_t room(int64_t, int64_t) { return 0; }
 //   own      14, 28, 42, 56, 84 tiles      64->64 at 512 px: 42 is best by 2-5 %, 14 loses 15 %
 //   shared   56, 112, 168, 256, 512 tiles  256 and 512 channels: within 5 % up to 168; then less
 //   either   128->128 to 512->512: within 5 %; own is better below, shared above 256 channels
-constexpr int64_t own_tiles = 42, shared_tiles = 112;
+constexpr int64_t own_tiles = 42, shared_tiles = 112, own_depth = 128;
 
 extern const WinogradGemm winograd_gemm;
-const WinogradGemm winograd_gemm = {panel, 1, own_tiles, shared_tiles, room, multiply, turn_panels};
+const WinogradGemm winograd_gemm = {panel, 1, own_tiles, shared_tiles, own_depth, room, multiply,
+                                    turn_panels};
 
 }  // namespace fastconv::FASTCONV_ISA
