@@ -200,8 +200,8 @@ struct CutInto {
   }
 
   // The pieces of 16 pairs, as one line of each of so many squares.
-  static void cut(__m512 first, __m512 second, uint32_t* to) {
-    for (int piece = 0; piece < Pieces; ++piece) cut_piece(first, second, to + piece * square);
+  static void cut(__m512 first, __m512 second, uint32_t* to, int64_t apart = square) {
+    for (int piece = 0; piece < Pieces; ++piece) cut_piece(first, second, to + piece * apart);
   }
 
   // A from lines of [k/16][i][16]; `block` floats from one k/16 to the next.

@@ -31,8 +31,9 @@ namespace fastconv {
   extern const GramSums gram_sums;                        \
   extern const GramProducts gram_products;                \
   }
-// `products`: the set whose multiplications Winograd's algorithms use, and moments of many channels.
-#define FASTCONV_TABLE_WITH(name, isa, products)                           \
+// `products`: the set whose multiplications Winograd's algorithms use, and moments of many channels;
+// then the products of the general path on a matrix unit, or null.
+#define FASTCONV_TABLE_WITH(name, isa, products, ...)                      \
   {name,                                                                   \
    &isa::gemm_kernels,            &isa::dot_kernels,                       \
    &isa::depthwise_kernels,       &isa::picture_kernels,                   \
@@ -41,8 +42,8 @@ namespace fastconv {
    &isa::few_kernels,             &products::outer_products,               \
    &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6,           \
    &isa::gram_kernels,            {&isa::gram_sums, &products::gram_sums}, \
-   {&isa::gram_products,          &products::gram_products}}
-#define FASTCONV_TABLE(isa) FASTCONV_TABLE_WITH(#isa, isa, isa)
+   {&isa::gram_products,          &products::gram_products}, __VA_ARGS__}
+#define FASTCONV_TABLE(isa) FASTCONV_TABLE_WITH(#isa, isa, isa, nullptr)
 
 #ifdef FASTCONV_X86
 FASTCONV_KERNELS(avx512)
@@ -55,6 +56,7 @@ extern const WinogradGemm winograd_gemm;
 extern const OuterProducts outer_products;
 extern const GramSums gram_sums;
 extern const GramProducts gram_products;
+extern const SquareKernels square_kernels;
 }
 #endif
 
@@ -87,7 +89,7 @@ struct Row {
 const Row rows[] = {
 #ifdef FASTCONV_X86
 #ifdef FASTCONV_AMX
-    {FASTCONV_TABLE_WITH("amx", avx512, amx), has_amx},
+    {FASTCONV_TABLE_WITH("amx", avx512, amx, &amx::square_kernels), has_amx},
 #endif
     {FASTCONV_TABLE(avx512), has_avx512},
     {FASTCONV_TABLE(avx2),

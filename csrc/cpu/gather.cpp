@@ -85,6 +85,17 @@ bool suits_planes(const Gather<T>& g) {
   return g.dst_strides.channel != 1 || g.dst_strides.column == 1;
 }
 
+// Whether it was done there.
+template <class T>
+bool on_matrix_unit(const Gather<T>& g) {
+  if constexpr (sizeof(T) == 4)
+    if (suits_squares(g)) {
+      run_squares(g);
+      return true;
+    }
+  return false;
+}
+
 }  // namespace
 
 template <class T>
@@ -113,6 +124,8 @@ void run_gather(const Gather<T>& g) {
     run_depthwise_planes(g);
   else if (pixels_alone(g) && g.rows > 1)
     run_gather(as_one_line(g));
+  else if (on_matrix_unit(g))
+    return;
   else if (suits_planes(g))
     run_planes(g);
   else

@@ -79,7 +79,10 @@ template <class T>
 void run_planes(const Gather<T>&);
 template <class T>
 void run_pixels(const Gather<T>&);
-// By whichever of the two suits the strides and channel counts.
+// On a matrix unit, where there is one and it pays (gather_squares.cpp).
+bool suits_squares(const Gather<float>&);
+void run_squares(const Gather<float>&);
+// By whichever of them suits the strides and channel counts.
 template <class T>
 void run_gather(const Gather<T>&);
 

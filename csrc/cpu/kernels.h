@@ -7,6 +7,7 @@
 
 #include "decisions.h"
 #include "depthwise_kernels.h"
+#include "gather_squares.h"
 #include "picture.h"
 
 namespace fastconv {
@@ -279,6 +280,7 @@ struct Kernels {
   const GramKernels* gram;
   const GramSums* gram_sums[2];  // [1]: of many channels
   const GramProducts* gram_products[2];
+  const SquareKernels* squares = nullptr;  // where there is a matrix unit
 };
 
 // The best set that this processor has, or the one that FASTCONV_ISA names.

@@ -18,7 +18,7 @@ from fastconv import backends, registry
 
 HERE = Path(__file__).parent
 EXTENSION = f"import sys; sys.path.insert(0, {str(HERE)!r}); import extension; "
-FILES = ("test_conv2d.py", "test_gradients.py")
+FILES = ("test_conv2d.py", "test_gradients.py", "test_matrix_unit.py")
 
 
 def instruction_sets() -> list[str]:
@@ -40,15 +40,7 @@ def test_named_set_is_the_one_in_use(isa: str) -> None:
     assert done.stdout.strip() == isa, done.stderr
 
 
-def other_sets() -> list[str]:
-    """Not the first, which all other tests ran on, nor AVX-512 beside AMX: they differ in the
-    products of Winograd and of moments, which test_winograd.py and test_frozen.py run on every
-    set."""
-    sets = instruction_sets()
-    return [isa for isa in sets[1:] if (isa, sets[0]) != ("avx512", "amx")]
-
-
-@pytest.mark.parametrize("isa", other_sets())
+@pytest.mark.parametrize("isa", instruction_sets()[1:])  # all other tests run on the first
 def test_case_table_and_gradients(isa: str) -> None:
     options = [
         "-q",
