@@ -112,14 +112,19 @@ void multiply_block(const GramProduct& g, const uint32_t* a, const uint32_t* b, 
     }
 }
 
+// Of few channels so few pixels that their pieces stay in the first-level cache, beside all of U: 64
+// channels of 512 x 512, memory left aside, take 4.2 ms instead of 4.8.
+int64_t multiplied_at_once(int64_t depth) { return depth > 64 ? pixels_at_once : 2 * group; }
+
 void multiply(const GramProduct& g) {
   const TileRegisters in_use;
+  const int64_t at_once = multiplied_at_once(g.depth);
   const int64_t steps = steps_of(g.depth);
   uint32_t* const a = aligned_pairs(g.room);
-  for (int64_t first = 0; first < g.pixels; first += pixels_at_once) {
-    const int64_t pixels = smaller(pixels_at_once, g.pixels - first), end = first + pixels;
+  for (int64_t first = 0; first < g.pixels; first += at_once) {
+    const int64_t pixels = smaller(at_once, g.pixels - first), end = first + pixels;
     Cut::cut_a(g.f + first * block_width, g.f_block, pixels, g.depth, a);
-    Soon next{g.f + end * block_width, smaller(pixels_at_once, g.pixels - end),
+    Soon next{g.f + end * block_width, smaller(at_once, g.pixels - end),
               end < g.pixels ? ceil_div(g.depth, group) : 0, {g.f_block, g.f_block}};
     next.spread_over(ceil_div(g.outputs, panel) * ceil_div(pixels, 2 * group) * steps);
     for (int64_t o = 0; o < g.outputs; o += panel) {
