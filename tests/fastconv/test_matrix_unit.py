@@ -1,5 +1,8 @@
-"""Convolutions that the matrix unit takes where there is one (gather_squares.cpp): large enough to pay,
-and of sizes that fill its squares of 32 x 32 badly.  Elsewhere they run as all others do."""
+"""Convolutions that the matrix unit takes where there is one (gather_squares.cpp).
+
+They are large enough to pay, and of sizes that fill squares of 32 x 32 badly; elsewhere they run as
+all others do.
+"""
 
 from __future__ import annotations
 
