@@ -33,28 +33,29 @@ def lbfgs_move(
 class CompactMove:
     """The same moves as LBFGSMove's.
 
-    S and Y have one row more than the history: a pair is written into the row `spare`, and if it
-    is of use, the oldest row becomes the spare one.  `is_kept` tells the rows that count.  Rows
-    end with zeros, so that they can be cut into CHUNKS, which are multiplied by themselves.
+    S and Y are the first rows of `pairs`.  A pair of use takes the place of the oldest one, any
+    other goes where nobody reads it, into the two rows behind.  `is_kept` tells the rows that
+    count.  Rows end with zeros, so that they can be cut into CHUNKS, which are multiplied by
+    themselves.
     """
 
     CHUNKS = 64
 
     def __init__(self, rate: float, history: int, longest: float = math.inf) -> None:
-        self.rate, self.rows, self.longest = rate, history + 1, longest
+        self.rate, self.rows, self.longest = rate, history, longest
         self.step: Tensor | None = None  # what was added to x at the last place
 
     def _begin(self, g: Tensor) -> None:
         count = g.numel()
         length = -(-count // (16 * self.CHUNKS)) * 16 * self.CHUNKS
-        self.pairs = g.new_zeros(2, self.rows, length)  # S and Y
-        self.seen = g.new_zeros(2, length)  # what is multiplied by them: the newest y, and g
-        self.y, self.before = (row[:count].view(g.shape) for row in self.seen)
-        self.row = g.new_zeros(length)
-        self.step = self.row[:count].view(g.shape)
+        self.pairs = g.new_zeros(2 * self.rows + 2, length)
+        self.newest = g.new_zeros(3, length)  # s, y and g; y and g are multiplied by all pairs
+        self.row = self.newest[0]
+        self.step, self.y, self.before = (row[:count].view(g.shape) for row in self.newest)
         self.sy, self.yy = g.new_zeros(2, self.rows, self.rows, dtype=torch.float64)
         self.is_kept = g.new_zeros(self.rows, dtype=torch.bool)
-        self.spare = g.new_zeros(1, dtype=torch.int64)
+        self.oldest = g.new_zeros(1, dtype=torch.int64)
+        self.beside = torch.tensor([2 * self.rows, 2 * self.rows + 1], device=g.device)
         self.places = torch.arange(self.rows, device=g.device)
         self.scale = g.new_ones((), dtype=torch.float64)  # c
 
@@ -83,36 +84,36 @@ class CompactMove:
         assert self.step is not None
         torch.mul(g, -of_g.to(g.dtype), out=self.step)
         if of_pairs is not None:
-            self.row.addmv_(self.pairs.flatten(0, 1).T, of_pairs.to(g.dtype), alpha=-1)
+            self.row.addmv_(self.pairs[: 2 * self.rows].T, of_pairs.to(g.dtype), alpha=-1)
 
     def _remember(self, g: Tensor) -> Tensor:
         """Takes in the pair that ends at g; S g and Y g, (2, rows)."""
         torch.sub(g, self.before, out=self.y)
         self.before.copy_(g)
-        for rows, row in zip(self.pairs, (self.row, self.seen[0])):
-            rows.index_copy_(0, self.spare, row[None])
+        is_useful = torch.dot(self.newest[0], self.newest[1]) > LBFGSMove.LEAST
+        place = torch.cat([self.oldest, self.oldest + self.rows])
+        place = torch.where(is_useful, place, self.beside)
+        self.pairs.index_copy_(0, place, self.newest[:2])
         (sy, yy), of_g = self._products()
         # s_i.y of all older s_i: the upper triangle needs no more of a new pair
-        self.sy.index_copy_(1, self.spare, sy[:, None])
-        self.yy.index_copy_(1, self.spare, yy[:, None])
-        self.yy.index_copy_(0, self.spare, yy[None])
-        own = sy[self.spare][0]
-        is_useful = own > LBFGSMove.LEAST
-        self.scale = torch.where(is_useful, own / yy[self.spare][0], self.scale)
-        self.is_kept |= is_useful & (self.places == self.spare)
-        self.spare = torch.where(is_useful, (self.spare + 1) % self.rows, self.spare)
-        self.is_kept &= self.places != self.spare
+        is_new = is_useful & (self.places == self.oldest)
+        self.sy = torch.where(is_new, sy[:, None], self.sy)
+        self.yy = torch.where(is_new, yy[:, None], torch.where(is_new[:, None], yy, self.yy))
+        own = sy[self.oldest][0] / yy[self.oldest][0]
+        self.scale = torch.where(is_useful, own, self.scale)
+        self.is_kept |= is_new
+        self.oldest = torch.where(is_useful, (self.oldest + 1) % self.rows, self.oldest)
         return of_g
 
     def _products(self) -> Tensor:
         """Of y and g (first) with the rows of S and Y (second), (2, 2, rows)."""
-        chunks = self.pairs.view(2 * self.rows, self.CHUNKS, -1).permute(1, 2, 0)
-        seen = self.seen.view(2, self.CHUNKS, -1).transpose(0, 1)
+        chunks = self.pairs[: 2 * self.rows].view(2 * self.rows, self.CHUNKS, -1).permute(1, 2, 0)
+        seen = self.newest[1:].view(2, self.CHUNKS, -1).transpose(0, 1)
         return torch.bmm(seen, chunks).sum(0, dtype=torch.float64).view(2, 2, self.rows)
 
     def _shares(self, g: Tensor, of_g: Tensor) -> tuple[Tensor, Tensor]:
         """How much of g and of each pair the step has; rate and direction included."""
-        order = (self.spare + 1 + self.places[:-1]) % self.rows  # oldest first
+        order = (self.oldest + self.places) % self.rows  # oldest first
         kept = self.is_kept[order]
         both = kept[:, None] & kept
         sy, yy = (m[order][:, order] for m in (self.sy, self.yy))
@@ -136,18 +137,18 @@ class CompactMove:
         """LBFGSMove's, so that a run can go on elsewhere, and what makes it go on exactly here."""
         if self.step is None:
             return {"pairs": [], "scale": 1.0, "before": None, "step": None}
-        spare = int(self.spare)
-        order = [(spare + 1 + i) % self.rows for i in range(self.rows - 1)]
+        oldest = int(self.oldest)
+        order = [(oldest + i) % self.rows for i in range(self.rows)]
         rows = [row for row in order if bool(self.is_kept[row])]
         count, shape = self.step.numel(), self.step.shape
-        s, y = self.pairs[:, :, :count].unflatten(2, shape)
+        s, y = self.pairs[: 2 * self.rows, :count].view(2, self.rows, *shape)
         return {
             "pairs": [(s[row], y[row], float(self.sy[row, row])) for row in rows],
             "scale": float(self.scale),
             "before": self.before.clone(),
             "step": self.step.clone(),
             "rows": rows,
-            "spare": spare,
+            "oldest": oldest,
             "products": (self.sy, self.yy),
         }
 
@@ -159,14 +160,16 @@ class CompactMove:
         self._begin(state["before"])
         self.before.copy_(state["before"])
         self.row[:count] = state["step"].flatten()
-        pairs = state["pairs"][1 - self.rows :]
-        rows = state.get("rows", list(range(len(pairs))))
+        exactly = "oldest" in state  # else it is the other form's
+        pairs = state["pairs"][-self.rows :]
+        rows = state["rows"] if exactly else list(range(len(pairs)))
+        s, y = self.pairs[: 2 * self.rows].view(2, self.rows, -1)
         for row, pair in zip(rows, pairs, strict=True):
-            self.pairs[:, row, :count] = torch.stack(pair[:2]).flatten(1)
+            s[row, :count], y[row, :count] = (t.flatten() for t in pair[:2])
             self.is_kept[row] = True
-        self.spare.fill_(state.get("spare", len(pairs)))
-        if "products" in state:
+        self.oldest.fill_(state["oldest"] if exactly else len(pairs) % self.rows)
+        if exactly:
             self.sy, self.yy = (products.clone() for products in state["products"])
         else:
-            self.sy, self.yy = (self.pairs @ self.pairs[1].T).double()
+            self.sy, self.yy = (s @ y.T).double(), (y @ y.T).double()
         self.scale.fill_(state["scale"])
