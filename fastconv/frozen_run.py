@@ -160,6 +160,11 @@ class Plan:
         return [step.call(backward=False) for step in self.steps]
 
     @cached_property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of the stages' outputs."""
+        return [step.output_shape for step in self.steps]
+
+    @cached_property
     def backward_calls(self) -> list[Call]:
         return [step.call(backward=True) for step in self.steps]
 
@@ -287,11 +292,11 @@ class _Run(torch.autograd.Function):
         ctx.decisions = plan.decisions.take()
         ctx.features = {i: plan.features[i].take() for i in plan.moments}
         outputs = {i: plan.outputs[i].take() for i in plan.taps}
-        moments: list[Tensor] = []
-        ctx.means = {}
+        moments = {i: _empty_moments(plan.steps[i]) for i in plan.moments}
         with lock:
             *buffers, space = plan.arena
             frozen_forward = torch.ops.fastconv.frozen_forward.default
+            frozen_moments = torch.ops.fastconv.frozen_moments.default
             bits = plan.bits(ctx.decisions)
             calls = zip(plan.steps, plan.forward_calls, strict=True)
             for i, (step, (u, numbers)) in enumerate(calls):
@@ -310,14 +315,14 @@ class _Run(torch.autograd.Function):
                 )
                 if clock:
                     clock.stop(step.stage.last, "forward")
-                if i in ctx.features:
-                    found = _moments(to, step.output_shape, space)
-                    moments += found
-                    ctx.means[i] = found.mean.clone()  # the other is the caller's
+                if i in moments:
+                    frozen_moments(to, *moments[i], space, plan.shapes[i])
                     if clock:
                         clock.stop(step.stage.last, "moments")
                 source = to
-        return (*outputs.values(), *moments)
+        # what is returned is the caller's
+        ctx.means = {i: found.mean.clone() for i, found in moments.items()}
+        return (*outputs.values(), *(t for found in moments.values() for t in found))
 
     @staticmethod
     @once_differentiable
@@ -328,9 +333,12 @@ class _Run(torch.autograd.Function):
             clock.start()
         taps = dict(zip(plan.taps, gradients))
         pairs = gradients[len(taps) :]
-        moments = dict(zip(plan.moments, zip(pairs[::2], pairs[1::2], strict=True), strict=True))
         arriving = {i: dy.contiguous() for i, dy in taps.items() if dy is not None}
-        moments = {i: pair for i, pair in moments.items() if pair != (None, None)}
+        moments = {
+            i: [None if d is None else d.contiguous() for d in pair]
+            for i, *pair in zip(plan.moments, pairs[::2], pairs[1::2], strict=True)
+            if pair != [None, None]
+        }
         if not (arriving or moments) or not ctx.needs_input_grad[0]:
             return None, None, None, None
         bits = plan.bits(ctx.decisions)
@@ -338,19 +346,18 @@ class _Run(torch.autograd.Function):
         dx = torch.empty(ctx.shape, memory_format=layout)
         with ctx.lock:
             *buffers, space = plan.arena
+            moments_backward = torch.ops.fastconv.frozen_moments_backward.default
 
             def add_moments(i: int, add: bool) -> None:
                 if i in moments:
-                    to, shape = buffers[i % 2], plan.steps[i].output_shape
-                    known = ctx.features[i], ctx.means[i]
-                    _moments_backward(*known, moments[i], add, to, space, shape)
+                    known, to = (ctx.features[i], ctx.means[i]), buffers[i % 2]
+                    moments_backward(*known, *moments[i], add, to, space, plan.shapes[i])
                     if clock:
                         clock.stop(plan.steps[i].stage.last, "moments_backward")
 
             end = max([*arriving, *moments])
             if end in arriving:
-                shape = plan.steps[end].output_shape
-                torch.ops.fastconv.frozen_block(arriving[end], buffers[end % 2], shape)
+                torch.ops.fastconv.frozen_block(arriving[end], buffers[end % 2], plan.shapes[end])
             add_moments(end, add=end in arriving)
             frozen_backward = torch.ops.fastconv.frozen_backward.default
             for i in range(end, -1, -1):
@@ -370,21 +377,6 @@ class _Run(torch.autograd.Function):
         return dx, None, None, None
 
 
-def _moments(features: Tensor, shape: tuple[int, int, int, int], space: Tensor) -> Moments:
-    n, c, _, _ = shape
-    found = Moments(torch.empty(n, c), torch.empty(n, c, c))
-    torch.ops.fastconv.frozen_moments(features, *found, space, shape)
-    return found
-
-
-def _moments_backward(
-    features: Tensor,
-    mean: Tensor,
-    gradients: tuple[Tensor | None, Tensor | None],
-    add: bool,
-    to: Tensor,
-    space: Tensor,
-    shape: tuple[int, int, int, int],
-) -> None:
-    arriving = (None if d is None else d.contiguous() for d in gradients)
-    torch.ops.fastconv.frozen_moments_backward(features, mean, *arriving, add, to, space, shape)
+def _empty_moments(step: Step) -> Moments:
+    n, c, _, _ = step.output_shape
+    return Moments(torch.empty(n, c), torch.empty(n, c, c))

@@ -36,6 +36,9 @@ struct Sizes {
         blocks(ceil_div(channels, block_width)), row((blocks + 1) * block_width) {}
   int64_t padded() const { return blocks * block_width; }
   int64_t room() const { return products.room(blocks); }
+  // What is summed apart, in order.  Several for a thread, where sums are small: one that is held up
+  // leaves some to the others.
+  int64_t parts() const { return (blocks <= 8 ? 4 : 1) * thread_count(); }
   int64_t sums() const { return blocks * block_width * row; }
 };
 
@@ -98,20 +101,21 @@ void estimate_mean(const Moments& m, float* estimate) {
 
 int64_t moments_workspace(int64_t channels) {
   const Sizes s(channels);
-  return thread_count() * (s.sums() + s.padded() + s.room()) + 2 * s.padded();
+  return s.parts() * (s.sums() + s.padded()) + thread_count() * s.room() + 2 * s.padded();
 }
 
 void moments(const Moments& m, float* mean, float* covariance, float* workspace) {
   const Sizes s(m.channels);
   const int64_t chunks = ceil_div(m.pixels, s.products.pixels);
-  const int64_t parts = std::min(thread_count(), chunks);
+  const int64_t parts = std::min(s.parts(), chunks);
   float* estimate = workspace;
   float* rest = estimate + s.padded();  // the mean less its estimate
   float* sums = rest + s.padded();
   float* totals = sums + parts * s.sums();
   float* rooms = totals + parts * s.padded();
   estimate_mean(m, estimate);
-  parallel_for(parts, [&](int64_t part, int64_t) {
+  parallel_for(parts, [&](int64_t part, int64_t thread) {
+    float* const room = rooms + thread * s.room();
     float* total = totals + part * s.padded();
     std::fill_n(total, s.padded(), 0.f);
     const int64_t begin = part * chunks / parts, end = (part + 1) * chunks / parts;
@@ -120,7 +124,7 @@ void moments(const Moments& m, float* mean, float* covariance, float* workspace)
       const int64_t pixels = std::min(s.products.pixels, m.pixels - from);
       const int64_t soon = std::min(s.products.pixels, m.pixels - from - pixels);
       s.products.add({m.features + from * block_width, m.pixels * block_width, s.blocks, pixels, estimate,
-                      total, chunk == begin, sums + part * s.sums(), s.row, rooms + part * s.room(), soon});
+                      total, chunk == begin, sums + part * s.sums(), s.row, room, soon});
     }
   });
   const float scale = 1.f / static_cast<float>(m.pixels);
