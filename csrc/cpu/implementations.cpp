@@ -12,6 +12,7 @@ const Implementation forward_table[] = {
     {"winograd_f4", winograd_f4_forward_accepts, winograd_f4_forward},
     {"winograd_f6", winograd_f6_forward_accepts, winograd_f6_forward},
     {"small_product", is_small_product, forward_small_product},
+    {"patches", are_patches, forward_patches},
     {"general", always, forward_general},
 };
 const Implementation grad_input_table[] = {

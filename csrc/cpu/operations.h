@@ -15,6 +15,9 @@ bool is_small_product(const Problem&);  // forward and grad_input
 void forward_small_product(const Problem&, const Operands&);
 void grad_input_small_product(const Problem&, const Operands&);
 
+bool are_patches(const Problem&);
+void forward_patches(const Problem&, const Operands&);
+
 bool is_one_pixel(const Problem&);
 void grad_input_one_pixel(const Problem&, const Operands&);
 

@@ -11,10 +11,11 @@
 
 namespace fastconv {
 
-class Workspace {
+template <int Use>
+class WorkspaceFor {
  public:
-  // Throws std::bad_alloc.  One Workspace may be alive per thread at a time.
-  explicit Workspace(std::size_t bytes) {
+  // Throws std::bad_alloc.  One of each use may be alive per thread at a time.
+  explicit WorkspaceFor(std::size_t bytes) {
     Block& block = kept();
     if (block.size < bytes) {
       block.memory.reset();
@@ -23,11 +24,11 @@ class Workspace {
       block.size = bytes;
     }
   }
-  ~Workspace() {
+  ~WorkspaceFor() {
     if (kept().size > kept_bytes) kept() = Block{};
   }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
+  WorkspaceFor(const WorkspaceFor&) = delete;
+  WorkspaceFor& operator=(const WorkspaceFor&) = delete;
 
   // The next `count` elements of T, aligned to a cache line.
   template <class T>
@@ -60,5 +61,8 @@ class Workspace {
   }
   std::size_t used_ = 0;
 };
+
+using Workspace = WorkspaceFor<0>;
+using RearrangedPicture = WorkspaceFor<1>;  // for what another implementation then works on
 
 }  // namespace fastconv
