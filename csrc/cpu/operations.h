@@ -15,6 +15,15 @@ bool is_small_product(const Problem&);  // forward and grad_input
 void forward_small_product(const Problem&, const Operands&);
 void grad_input_small_product(const Problem&, const Operands&);
 
+bool dilated_f4_forward_accepts(const Problem&);
+bool dilated_f6_forward_accepts(const Problem&);
+bool dilated_f4_grad_input_accepts(const Problem&);
+bool dilated_f6_grad_input_accepts(const Problem&);
+bool dilated_f4_grad_weight_accepts(const Problem&);
+void forward_dilated(const Problem&, const Operands&);
+void grad_input_dilated(const Problem&, const Operands&);
+void grad_weight_dilated(const Problem&, const Operands&);
+
 bool are_patches(const Problem&);
 void forward_patches(const Problem&, const Operands&);
 

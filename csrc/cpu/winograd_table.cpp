@@ -1,5 +1,7 @@
 // The rows of implementations.cpp for 3 x 3 convolutions: which problems they take, and the way
 // from operands to a WinogradJob.
+#include <string_view>
+
 #include "parallel.h"
 #include "winograd.h"
 #include "workspace.h"
@@ -105,10 +107,8 @@ Algorithm algorithm_for_weights(const Problem& p) {
 }  // namespace
 
 int winograd_tile(Operation operation, const Problem& problem) {
-  const auto run = choose(operation, problem).run;
-  if (run == winograd_f4_forward || run == winograd_f4_grad_input) return 4;
-  if (run == winograd_f6_forward || run == winograd_f6_grad_input) return 6;
-  return 0;
+  const std::string_view name = choose(operation, problem).name;
+  return name.ends_with("_f4") ? 4 : name.ends_with("_f6") ? 6 : 0;
 }
 
 bool winograd_f4_grad_weight_accepts(const Problem& p) {

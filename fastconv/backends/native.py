@@ -101,7 +101,7 @@ class Native:
 
 
 # The implementations that want their weights prepared, and for which tile.
-TILES = {"winograd_f4": 4, "winograd_f6": 6}
+TILES = {"winograd_f4": 4, "winograd_f6": 6, "dilated_f4": 4, "dilated_f6": 6}
 _BY_NAMES = {
     (algo, precision): Native(algo, precision)
     for algo in algorithms.CHOICES
