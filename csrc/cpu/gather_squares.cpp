@@ -31,7 +31,8 @@ struct Blocks {
   int64_t line;  // of B
 
   Blocks(const Gather<float>& g, int64_t pixels)
-      : columns(axis_runs(g.column_taps, g.step_w, g.columns, g.src_w), pixels, g.columns > pixels ? step : 1),
+      : columns(axis_runs(g.column_taps, g.step_w, g.columns, g.src_w), pixels,
+                g.columns > pixels ? step : 1),
         rows(axis_runs(g.row_taps, g.step_h, g.rows, g.src_h),
              std::max<int64_t>(pixels / columns.longest, 1)),
         copy(g, rows.longest, columns.longest, columns.longest - 1),
@@ -54,7 +55,7 @@ class GatherSquares {
   explicit GatherSquares(const Gather<float>& g)
       : g(g), k(*kernels().squares), steps(steps_of(g)), blocks(blocks_of(g)), columns(blocks.columns),
         rows(blocks.rows), copy(blocks.copy), line(blocks.line),
-        in_place(copy.area == rows.longest * columns.longest && rows.longest == 1 && g.step_w == 1),
+        in_place(can_read_in_place()),
         tap_pairs(steps * SquareKernels::square_pairs),
         row_pairs(g.tap_count() * tap_pairs),
         halves(divide_up(g.dst_channels, half)),
@@ -90,6 +91,11 @@ class GatherSquares {
     int64_t image, group, i0, j0, rows, columns, m0, m_count;
   };
 
+  // A line of pixels that are read in their own places.
+  bool can_read_in_place() const {
+    return g.rows == 1 && g.tap_count() == 1 && g.row_taps[0].offset == 0 && g.column_taps[0].offset == 0 &&
+           g.step_w == 1 && g.columns <= g.src_w;
+  }
   int64_t lines() const { return steps * SquareKernels::step_lines * line; }
 
   // All of them, unless there are too few blocks for the threads.
@@ -135,7 +141,7 @@ class GatherSquares {
       const float* const first = from + s * step * g.src_strides.channel;
       uint32_t* const b_lines = buffers.lines + s * SquareKernels::step_lines * line;
       if (in_place) {
-        k.cut_planes(first + b.j0 * g.src_strides.column, g.src_strides.channel, planes, b.columns, b_lines, line);
+        k.cut_planes(first + b.j0, g.src_strides.channel, planes, b.columns, b_lines, line);
         continue;
       }
       copy_planes(copy, first, g.src_strides, g.src_h, g.src_w, b.i0, b.j0, b.rows, b.columns, planes,
@@ -149,8 +155,10 @@ class GatherSquares {
     int64_t count = 0;
     for (size_t u = 0; u < g.row_taps.size(); ++u)
       for (size_t v = 0; v < g.column_taps.size(); ++v) {
-        const AxisTap y{g.row_taps[u].offset + b.i0 * g.step_h, 0}, x{g.column_taps[v].offset + b.j0 * g.step_w, 0};
-        taps[count] = {static_cast<int64_t>(u * g.column_taps.size() + v) * tap_pairs, copy.tap_at(u, v)};
+        const AxisTap y{g.row_taps[u].offset + b.i0 * g.step_h, 0};
+        const AxisTap x{g.column_taps[v].offset + b.j0 * g.step_w, 0};
+        const auto index = static_cast<int64_t>(u * g.column_taps.size() + v);
+        taps[count] = {index * tap_pairs, copy.tap_at(u, v)};
         if (is_live(y, g.step_h, b.rows, g.src_h) && is_live(x, g.step_w, b.columns, g.src_w)) ++count;
       }
     return std::max<int64_t>(count, 1);
@@ -162,8 +170,8 @@ class GatherSquares {
       const int64_t count = std::min(step, b.m0 + b.m_count - m), channel = b.group * g.dst_channels + m;
       for (int64_t i = 0; g.bias && i < count; ++i)
         std::fill_n(buffers.results + i * line, length, g.bias[channel + i]);
-      k.multiply({weights + (b.group * halves + m / half) * row_pairs, row_pairs, buffers.lines, line, buffers.taps,
-                  taps, steps, count, length, buffers.results, line, g.bias != nullptr});
+      k.multiply({weights + (b.group * halves + m / half) * row_pairs, row_pairs, buffers.lines, line,
+                  buffers.taps, taps, steps, count, length, buffers.results, line, g.bias != nullptr});
       for (int64_t i = 0; i < count; ++i) store(b, channel + i, buffers.results + i * line);
     }
   }
@@ -172,7 +180,8 @@ class GatherSquares {
     float* const to = g.dst + b.image * g.dst_strides.image + channel * g.dst_strides.channel +
                       b.i0 * g.dst_strides.row + b.j0 * g.dst_strides.column;
     for (int64_t i = 0; i < b.rows; ++i)
-      gemm<float>().spread(to + i * g.dst_strides.row, g.dst_strides.column, from + i * copy.pitch, b.columns, false);
+      gemm<float>().spread(to + i * g.dst_strides.row, g.dst_strides.column, from + i * copy.pitch,
+                           b.columns, false);
   }
 
   const Gather<float>& g;

@@ -7,7 +7,7 @@
 //
 //   copy  [n][c, u, v][i, j]
 //
-// 3 to 768 channels, 16x16 on 224 x 224: 0.8 ms, where the general path, which has 3 channels and 256
+// 3 to 768 channels, 16x16 on 224 x 224: 0.70 ms, where the general path, which has 3 channels and 256
 // taps then, takes 1.25 (torch 1.0).
 #include "gather.h"
 #include "operations.h"
