@@ -7,10 +7,10 @@
 //
 //   u v = u1 v1 + (u1 v2 + u2 v1) + (u1 v3 + u2 v2 + u3 v1)      less than 2^-20 of u v is left out
 //
-// (Of numbers below 1e-31, third pieces are flushed to zero.)  Where 2e-6 will do, as in the moments of
+// (Of numbers below 1e-31, third pieces are flushed to zero.)  Where 5e-6 will do, as in the moments of
 // features and their gradient, two pieces do, each rounded, and three products:
 //
-//   u v = u1 v1 + u1 v2 + u2 v1      two millionths of u v on average are left out, of either sign
+//   u v = u1 v1 + u1 v2 + u2 v1      2^-16 of u v at the most is left out, of either sign
 //
 // One instruction multiplies 16 x 32 by 32 x 16 numbers; rows of the first and pairs of rows of the
 // second are lines of 64 bytes:
