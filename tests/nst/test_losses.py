@@ -241,3 +241,14 @@ def test_content_losses_that_live_at_once_do_not_share_memory() -> None:
     for value, f, gradient in zip(values, pictures, gradients, strict=True):
         torch.testing.assert_close(value, (f - target).square().mean())
         torch.testing.assert_close(gradient, 2 * (f.detach() - target) / target.numel())
+
+
+@pytest.mark.parametrize("name", [name for name, row in STYLE_LOSSES.items() if row.straight])
+def test_the_straight_way_is_the_distance_of_the_statistics(name: str) -> None:
+    row = STYLE_LOSSES[name]
+    target = row.prepare(row.statistics(torch.rand(1, 5, 6, 7, dtype=torch.float64)))
+    f = torch.rand(1, 5, 9, 4, dtype=torch.float64, requires_grad=True)
+    found, expected = row.straight(f, target), row.distance(row.statistics(f), target)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, f)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients)
