@@ -20,15 +20,14 @@
 namespace fastconv {
 namespace {
 
-int64_t part(int64_t size, int64_t d) { return (size + d - 1) / d; }
-
 // The problem of the batch.
 Problem undilated(const Problem& problem) {
   Problem p = problem;
   Geometry& g = p.g;
   const int64_t d_h = g.dil_h, d_w = g.dil_w;
   g.n *= d_h * d_w;
-  g.h = part(g.h, d_h), g.w = part(g.w, d_w), g.out_h = part(g.out_h, d_h), g.out_w = part(g.out_w, d_w);
+  g.h = ceil_div(g.h, d_h), g.w = ceil_div(g.w, d_w);
+  g.out_h = ceil_div(g.out_h, d_h), g.out_w = ceil_div(g.out_w, d_w);
   g.pad_top /= d_h, g.pad_left /= d_w;
   g.pad_bottom = std::max<int64_t>(g.out_h + 2 - g.h - g.pad_top, 0);
   g.pad_right = std::max<int64_t>(g.out_w + 2 - g.w - g.pad_left, 0);
@@ -40,8 +39,8 @@ Problem undilated(const Problem& problem) {
 struct Phases {
   int64_t n, channels, h, w, d_h, d_w;
 
-  int64_t rows() const { return part(h, d_h); }
-  int64_t columns() const { return part(w, d_w); }
+  int64_t rows() const { return ceil_div(h, d_h); }
+  int64_t columns() const { return ceil_div(w, d_w); }
   int64_t floats() const { return n * d_h * d_w * channels * rows() * columns(); }
 
   // Calls line(first of the picture's row, first of the batch's, columns of the picture in it).
@@ -53,7 +52,7 @@ struct Phases {
         for (int64_t a = 0; a < rows(); ++a) {
           const int64_t y = a * d_h + r;
           const int64_t to = ((((image * d_h + r) * d_w + s) * channels + c) * rows() + a) * columns();
-          line(((image * channels + c) * h + y) * w + s, to, y < h ? part(w - s, d_w) : 0);
+          line(((image * channels + c) * h + y) * w + s, to, y < h ? ceil_div(w - s, d_w) : 0);
         }
     });
   }

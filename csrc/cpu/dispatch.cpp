@@ -32,8 +32,8 @@ namespace fastconv {
   extern const GramProducts gram_products;                \
   }
 // `products`: the set whose multiplications Winograd's algorithms use, and moments of many channels;
-// then the products of the general path on a matrix unit, or null.
-#define FASTCONV_TABLE_WITH(name, isa, products, ...)                      \
+// `squares`: the products of the general path on a matrix unit, or null.
+#define FASTCONV_TABLE_WITH(name, isa, products, squares)                  \
   {name,                                                                   \
    &isa::gemm_kernels,            &isa::dot_kernels,                       \
    &isa::depthwise_kernels,       &isa::picture_kernels,                   \
@@ -42,7 +42,7 @@ namespace fastconv {
    &isa::few_kernels,             &products::outer_products,               \
    &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6,           \
    &isa::gram_kernels,            {&isa::gram_sums, &products::gram_sums}, \
-   {&isa::gram_products,          &products::gram_products}, __VA_ARGS__}
+   {&isa::gram_products,          &products::gram_products}, squares}
 #define FASTCONV_TABLE(isa) FASTCONV_TABLE_WITH(#isa, isa, isa, nullptr)
 
 #ifdef FASTCONV_X86

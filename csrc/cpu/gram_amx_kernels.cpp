@@ -5,7 +5,7 @@
 //
 // Two pieces of each number and three products do for both: 512 channels of 64 x 64 noise have variances
 // that are right to 3e-6, and a gradient to 5e-6, in 1.3 and 1.9 ms.  (With four products there and six back
-// 1.7 and 3.1 ms, to 1e-6 and 6e-7: a whole network's gradient is right to 1e-3, docs/accuracy.md.)
+// 1.7 and 3.1 ms, to 3e-6 and 4e-7: a whole network's gradient is right to 1e-3, docs/accuracy.md.)
 #include "amx.h"
 
 #include "kernels.h"
