@@ -64,7 +64,6 @@ def task(**options: object) -> StyleConfig:
         "style_layers": STYLE,
         "content_weight": CONTENT_WEIGHT,
         "style_weight": STYLE_WEIGHT * len(STYLE),  # nst's layer weights sum to 1
-        "range_weight": 0.0,
         "backend": "native",
         "history": 10,
     }
@@ -107,11 +106,11 @@ COARSE = ((181, 60), (256, 40), (362, 20))  # size, evaluations
 
 
 def coarse_to_fine(size: int, most: int) -> Iterator[tuple[float, NstTransfer]]:
-    """nst's way to a picture: small sizes first, colours held in range by the penalty.
+    """nst's way to a picture: small sizes first.
 
     Yields the loss after each evaluation at full size, and the run as it stands there.
     """
-    config = task(range_weight=1.0, history=20)
+    config = task(history=20)
     network = build_network(config, Weights("vgg19", dict(weights()), "random"), LAYERS)
     content, style = picture("scene", size), picture("swirls", size)
     optimizer: LBFGS | None = None

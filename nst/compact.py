@@ -16,18 +16,17 @@ c = s.y / y.y of the newest pair.  (R. Byrd, J. Nocedal, R. Schnabel, 1994, with
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .moves import LBFGSMove, State
+from .moves import EVERYWHERE, Box, LBFGSMove, State, free_of, resized, scale_of, step_within
 
 
-def lbfgs_move(
-    device: torch.device, rate: float, history: int, longest: float
-) -> LBFGSMove | CompactMove:
+def lbfgs_move(device: torch.device, *how: Any) -> LBFGSMove | CompactMove:
     """The form of L-BFGS for a device: MPS has no float64, which the small systems need."""
-    return (LBFGSMove if device.type == "mps" else CompactMove)(rate, history, longest)
+    return (LBFGSMove if device.type == "mps" else CompactMove)(*how)
 
 
 class CompactMove:
@@ -41,97 +40,137 @@ class CompactMove:
 
     CHUNKS = 64
 
-    def __init__(self, rate: float, history: int, longest: float = math.inf) -> None:
+    def __init__(
+        self,
+        rate: float,
+        history: int,
+        longest: float = math.inf,
+        box: Box = EVERYWHERE,
+        boldness: float = 0.0,
+    ) -> None:
         self.rate, self.rows, self.longest = rate, history, longest
-        self.step: Tensor | None = None  # what was added to x at the last place
+        self.box, self.boldness = box, boldness
+        self.step: Tensor | None = None  # s: what was added to x at the last place
+        self.is_placed = False  # whether there was one, and its gradient is known
+        self.has_pairs = False
 
     def _begin(self, g: Tensor) -> None:
         count = g.numel()
         length = -(-count // (16 * self.CHUNKS)) * 16 * self.CHUNKS
         self.pairs = g.new_zeros(2 * self.rows + 2, length)
-        self.newest = g.new_zeros(3, length)  # s, y and g; y and g are multiplied by all pairs
+        self.newest = g.new_zeros(3, length)  # s, y and push; the latter meet all pairs
         self.row = self.newest[0]
-        self.step, self.y, self.before = (row[:count].view(g.shape) for row in self.newest)
+        self.step, self.y, self.push = (row[:count].view(g.shape) for row in self.newest)
+        self.before, self.free = torch.zeros(2, *g.shape, dtype=g.dtype, device=g.device)
         self.sy, self.yy = g.new_zeros(2, self.rows, self.rows, dtype=torch.float64)
         self.is_kept = g.new_zeros(self.rows, dtype=torch.bool)
         self.oldest = g.new_zeros(1, dtype=torch.int64)
         self.beside = torch.tensor([2 * self.rows, 2 * self.rows + 1], device=g.device)
         self.places = torch.arange(self.rows, device=g.device)
         self.scale = g.new_ones((), dtype=torch.float64)  # c
+        self.is_placed = self.has_pairs = False
 
     def move(self, x: Tensor, g: Tensor) -> bool:
         """Moves x, which it always does: where H g leads uphill, the pairs are forgotten."""
         g = g.contiguous()  # on CUDA it comes channels_last
         if self.step is None:
             self._begin(g)
-            self.before.copy_(g)
-            self._step(g, self._first_length(g))
+            assert self.step is not None
+        is_free = free_of(x, g, self.box, self.free)
+        torch.mul(g, is_free, out=self.push)
+        if self.is_placed:
+            self._step(*self._shares(self._remember(g, is_free)))
+        elif self.has_pairs:
+            self._step(*self._shares(self._products()[1]))
         else:
-            self._step(g, *self._shares(g, self._remember(g)))
-        assert self.step is not None
+            self._step(self._first_length())
+        self.step.mul_(is_free)
         if self.longest < math.inf:
             mean = torch.linalg.vector_norm(self.step, 1) / self.step.numel()
             self.step.mul_(self.longest / mean.clamp(min=self.longest))
-        x.add_(self.step)
+        self.before.copy_(g)
+        step_within(x, self.step, self.box, room=self.y)
+        self.is_placed = True
         return True
 
-    def _first_length(self, g: Tensor) -> Tensor:
-        sum_of_all = torch.linalg.vector_norm(g, 1).double()
+    def _first_length(self) -> Tensor:
+        sum_of_all = torch.linalg.vector_norm(self.push, 1).double()
         return self.rate * sum_of_all.clamp(min=1e-30).reciprocal().clamp(max=1.0)
 
-    def _step(self, g: Tensor, of_g: Tensor, of_pairs: Tensor | None = None) -> None:
-        """-(of_g g + [S; Y]^T of_pairs), into the step."""
-        assert self.step is not None
-        torch.mul(g, -of_g.to(g.dtype), out=self.step)
+    def _step(self, of_push: Tensor, of_pairs: Tensor | None = None) -> None:
+        """-(of_push push + [S; Y]^T of_pairs), into the step."""
+        torch.mul(self.newest[2], -of_push.to(self.row.dtype), out=self.row)
         if of_pairs is not None:
-            self.row.addmv_(self.pairs[: 2 * self.rows].T, of_pairs.to(g.dtype), alpha=-1)
+            shares = of_pairs.to(self.row.dtype)
+            self.row.addmv_(self.pairs[: 2 * self.rows].T, shares, alpha=-1)
 
-    def _remember(self, g: Tensor) -> Tensor:
-        """Takes in the pair that ends at g; S g and Y g, (2, rows)."""
-        torch.sub(g, self.before, out=self.y)
-        self.before.copy_(g)
-        is_useful = torch.dot(self.newest[0], self.newest[1]) > LBFGSMove.LEAST
+    def _remember(self, g: Tensor, is_free: Tensor) -> Tensor:
+        """Takes in the pair that ends at g; S push and Y push, (2, rows)."""
+        torch.sub(g, self.before, out=self.y).mul_(is_free)
+        s, y = self.newest[:2]
+        is_useful = torch.dot(s, y) > LBFGSMove.LEAST
         place = torch.cat([self.oldest, self.oldest + self.rows])
         place = torch.where(is_useful, place, self.beside)
         self.pairs.index_copy_(0, place, self.newest[:2])
-        (sy, yy), of_g = self._products()
+        (sy, yy), of_push = self._products()
         # s_i.y of all older s_i: the upper triangle needs no more of a new pair
         is_new = is_useful & (self.places == self.oldest)
         self.sy = torch.where(is_new, sy[:, None], self.sy)
         self.yy = torch.where(is_new, yy[:, None], torch.where(is_new[:, None], yy, self.yy))
-        own = sy[self.oldest][0] / yy[self.oldest][0]
+        own = scale_of(sy[self.oldest][0], yy[self.oldest][0], torch.dot(s, s), self.boldness)
         self.scale = torch.where(is_useful, own, self.scale)
         self.is_kept |= is_new
         self.oldest = torch.where(is_useful, (self.oldest + 1) % self.rows, self.oldest)
-        return of_g
+        self.has_pairs = True
+        return of_push
 
     def _products(self) -> Tensor:
-        """Of y and g (first) with the rows of S and Y (second), (2, 2, rows)."""
+        """Of y and push (first) with the rows of S and Y (second), (2, 2, rows)."""
         chunks = self.pairs[: 2 * self.rows].view(2 * self.rows, self.CHUNKS, -1).permute(1, 2, 0)
         seen = self.newest[1:].view(2, self.CHUNKS, -1).transpose(0, 1)
         return torch.bmm(seen, chunks).sum(0, dtype=torch.float64).view(2, 2, self.rows)
 
-    def _shares(self, g: Tensor, of_g: Tensor) -> tuple[Tensor, Tensor]:
-        """How much of g and of each pair the step has; rate and direction included."""
+    def _shares(self, of_push: Tensor) -> tuple[Tensor, Tensor]:
+        """How much of push and of each pair the step has; rate and direction included."""
         order = (self.oldest + self.places) % self.rows  # oldest first
         kept = self.is_kept[order]
         both = kept[:, None] & kept
         sy, yy = (m[order][:, order] for m in (self.sy, self.yy))
         unit = torch.eye(len(order), dtype=sy.dtype, device=sy.device)
         r, yy = torch.where(both, sy.triu(), unit), torch.where(both, yy, 0.0)
-        sg, yg = torch.where(kept, of_g[:, order], 0.0)
+        sg, yg = torch.where(kept, of_push[:, order], 0.0)
         u = torch.linalg.solve_triangular(r, sg[:, None], upper=True)[:, 0]
         behind = torch.where(kept, sy.diagonal(), 0.0) * u + self.scale * (yy @ u - yg)
         v = torch.linalg.solve_triangular(r.T, behind[:, None], upper=False)[:, 0]
         of_y = -self.scale * u
-        flat = g.view(-1)
-        slope = self.scale * torch.dot(flat, flat) + torch.dot(v, sg) + torch.dot(of_y, yg)
+        push = self.newest[2]
+        slope = self.scale * torch.dot(push, push) + torch.dot(v, sg) + torch.dot(of_y, yg)
         falls = slope >= 0  # of H g against g; the step is its opposite
-        share = torch.where(falls, self.rate * self.scale, self._first_length(g))
+        share = torch.where(falls, self.rate * self.scale, self._first_length())
         self.is_kept &= falls
         self.scale = torch.where(falls, self.scale, 1.0)
         of_pairs = torch.where(falls, self.rate * torch.stack([v, of_y]), 0.0)
-        return share, of_g.new_zeros(of_g.shape).index_copy(1, order, of_pairs).flatten()
+        zeros = of_push.new_zeros(of_push.shape)
+        return share, zeros.index_copy(1, order, of_pairs).flatten()
+
+    def enlarge(self, hw: tuple[int, int]) -> None:
+        """Go on at another size with what the pairs tell of; where x was there, nobody knows."""
+        if self.step is None:
+            return
+        smaller = [row[: self.step.numel()].view_as(self.step) for row in self.pairs]
+        known = self.is_kept, self.oldest, self.scale
+        self._begin(self.step.new_empty(*self.step.shape[:2], *hw))
+        for row, pair in zip(self.pairs, smaller):
+            row[: self.step.numel()] = resized(pair, hw).flatten()
+        self._multiply()
+        self.is_kept, self.oldest, self.scale = known
+        self.is_kept = self.is_kept & (self.sy.diagonal() > LBFGSMove.LEAST)
+        self.has_pairs = bool(self.is_kept.any())
+
+    def _multiply(self) -> None:
+        """All products, anew."""
+        s, y = self.pairs[: 2 * self.rows].view(2, self.rows, -1)
+        self.sy, self.yy = (s @ y.T).double(), (y @ y.T).double()
 
     def state(self) -> State:
         """LBFGSMove's, so that a run can go on elsewhere, and what makes it go on exactly here."""
@@ -145,31 +184,35 @@ class CompactMove:
         return {
             "pairs": [(s[row], y[row], float(self.sy[row, row])) for row in rows],
             "scale": float(self.scale),
-            "before": self.before.clone(),
-            "step": self.step.clone(),
+            "before": self.before.clone() if self.is_placed else None,
+            "step": self.step.clone() if self.is_placed else None,
             "rows": rows,
             "oldest": oldest,
             "products": (self.sy, self.yy),
         }
 
     def load(self, state: State) -> None:
-        if state["before"] is None or state["step"] is None:
+        pairs = state["pairs"][-self.rows :]
+        if state["before"] is None and not pairs:
             self.step = None
             return
-        count = state["step"].numel()
-        self._begin(state["before"])
-        self.before.copy_(state["before"])
-        self.row[:count] = state["step"].flatten()
+        self._begin(pairs[0][0] if state["before"] is None else state["before"])
+        assert self.step is not None
+        if state["before"] is not None:
+            self.before.copy_(state["before"])
+            self.step.copy_(state["step"])
+            self.is_placed = self.has_pairs = True
         exactly = "oldest" in state  # else it is the other form's
-        pairs = state["pairs"][-self.rows :]
         rows = state["rows"] if exactly else list(range(len(pairs)))
         s, y = self.pairs[: 2 * self.rows].view(2, self.rows, -1)
         for row, pair in zip(rows, pairs, strict=True):
-            s[row, :count], y[row, :count] = (t.flatten() for t in pair[:2])
-            self.is_kept[row] = True
+            s[row, : self.step.numel()], y[row, : self.step.numel()] = (
+                t.flatten() for t in pair[:2]
+            )
+            self.is_kept[row] = self.has_pairs = True
         self.oldest.fill_(state["oldest"] if exactly else len(pairs) % self.rows)
         if exactly:
             self.sy, self.yy = (products.clone() for products in state["products"])
         else:
-            self.sy, self.yy = (s @ y.T).double(), (y @ y.T).double()
+            self._multiply()
         self.scale.fill_(state["scale"])

@@ -100,8 +100,6 @@ class LossOptions:
     pixel.  Features of a network alone leave them loose."""
     tv_weight: Annotated[float, arg(aliases=["-tw"])] = 0.005
     """Weight of the total variation: more is smoother."""
-    range_weight: float = 1.0
-    """Weight of the penalty on colours outside [0, 1] (Adam clamps instead)."""
     balance: Literal["fixed", "auto"] = "fixed"
     """auto steers the content's weight until content_weight * content = style_weight * style."""
 
@@ -287,7 +285,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "style_weight": (0.0, math.inf),
     "color_weight": (0.0, math.inf),
     "tv_weight": (0.0, math.inf),
-    "range_weight": (0.0, math.inf),
     "iterations": (1, 1_000_000),
     "scales": (0, 16),
     "learning_rate": (1e-9, 1e3),

@@ -1,4 +1,4 @@
-"""The losses: content, style by statistics of features, total variation, range.
+"""The losses: content, style by statistics of features, total variation.
 
 f is a feature map (1, c, h, w) seen as c signals of m = h w values.  A style loss knows of it
 only the moments, which the network hands out without f itself.  With `normalize`, each
@@ -364,8 +364,3 @@ def total_variation(x: Tensor) -> Tensor:
     the frame of the picture is left rough.
     """
     return _TotalVariation.apply(x)  # type: ignore[no-any-return]
-
-
-def out_of_range(x: Tensor) -> Tensor:
-    """Mean square of what lies beyond [0, 1], per mille of the range: 0 inside."""
-    return mean_square(x, x.detach().clamp(0, 1)) * 1000

@@ -1,9 +1,9 @@
 """How an optimiser moves x, given the gradient g there: L-BFGS and Adam.
 
-The methods are torch.optim's and so are their results (tests hold that), but a move makes no
-fresh large tensor after the first few, and `import torch._dynamo`, which torch.optim does when its
-first optimiser is made, is half a second that a short run feels.  compact.py has L-BFGS in another
-form, which is harder to read, and faster.
+The methods are torch.optim's, and so are their results without a box and boldness (tests hold
+that), but `import torch._dynamo`, which torch.optim does when its first optimiser is made, is half
+a second that a short run feels.  compact.py has L-BFGS in another form, which is harder to read,
+and faster.
 
 A move keeps its state in `state()`, of which `load` makes it go on exactly.
 """
@@ -11,72 +11,108 @@ A move keeps its state in `state()`, of which `load` makes it go on exactly.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 State = dict[str, Any]
+Box = tuple[float, float]
+EVERYWHERE: Box = (-math.inf, math.inf)
+
+
+def free_of(x: Tensor, g: Tensor, box: Box, room: Tensor | None = None) -> Tensor:
+    """1 where x can go along -g, 0 where it rests: at a wall that g presses it against.
+
+    As numbers, in `room`: a product with truth values takes twice the time.
+    """
+    return torch.sub(x, g, out=room).clamp_(*box).ne_(x)
+
+
+def step_within(x: Tensor, step: Tensor, box: Box, room: Tensor) -> None:
+    """Moves x by `step`, at most up to the walls of the box; `step` becomes the way it went."""
+    torch.add(x, step, out=room).clamp_(*box)
+    torch.sub(room, x, out=step)
+    x.copy_(room)
+
+
+Number = TypeVar("Number", float, Tensor)
+
+
+def scale_of(sy: Number, yy: Number, ss: Number, boldness: float) -> Number:
+    """c = (s.y / y.y)^(1 - b) (s.s / s.y)^b, the inverse curvature where no pair tells of it.
+
+    Along a pair's s the inverse curvature is between both.  The first, b = 0, is as cautious as
+    the steepest direction that y has a part in asks for; the second is that of s as a whole.
+    """
+    return (sy / yy) ** (1 - boldness) * (ss / sy) ** boldness
 
 
 class LBFGSMove:
-    """x <- x + rate d,  d = -H g, where H is built of the last `history` pairs (s, y).
+    """x <- x + rate d within a box,  d = -H g, where H is built of the last `history` pairs (s, y).
 
     s = x' - x and y = g' - g from one place to the next; the first move has length
     rate min(1, 1/|g|_1), and none is longer than `longest` on average.  Two passes over the pairs,
-    newest to oldest and back:
+    newest to oldest and back, with c of the newest pair (`scale_of`):
 
-        q = g;   a_i = s_i.q / s_i.y_i,  q -= a_i y_i;   q *= s.y / y.y of the newest pair
+        q = g;   a_i = s_i.q / s_i.y_i,  q -= a_i y_i;   q *= c
         b_i = y_i.q / s_i.y_i,  q += (a_i - b_i) s_i;    d = -q
+
+    Values that are not free (`free_of`) rest: the move is one in all the others, and g, y and d
+    are 0 there.  s is the way that x went in truth, at most up to the walls.
     """
 
     LEAST = 1e-10  # of s.y: below, a pair says nothing about the curvature
 
-    def __init__(self, rate: float, history: int, longest: float = math.inf) -> None:
+    def __init__(
+        self,
+        rate: float,
+        history: int,
+        longest: float = math.inf,
+        box: Box = EVERYWHERE,
+        boldness: float = 0.0,
+    ) -> None:
         self.rate, self.history, self.longest = rate, history, longest
+        self.box, self.boldness = box, boldness
         self.pairs: list[tuple[Tensor, Tensor, float]] = []  # s, y, s.y; oldest first
-        self.scale = 1.0  # s.y / y.y
+        self.scale = 1.0  # c
         self.before: Tensor | None = None  # the gradient at the last place
-        self.step: Tensor | None = None  # what was added to x there
-        self._room: tuple[Tensor, Tensor] | None = None  # of a pair that was let go
+        self.step: Tensor | None = None  # s from there to here
 
     def move(self, x: Tensor, g: Tensor) -> bool:
         """Moves x; False if the direction is none of descent, and x stays."""
-        if self.before is None or self.step is None:
-            self.before, self.step = g.clone(), torch.empty_like(g)
-            length = self.rate * min(1.0, 1.0 / max(float(g.abs().sum()), 1e-30))
-            torch.mul(g, -length, out=self.step)
+        is_free = free_of(x, g, self.box)
+        push = g * is_free
+        if self.before is not None:
+            self._remember((g - self.before) * is_free)
+            step = self._direction(push).mul_(is_free)
+        elif self.pairs:
+            step = self._direction(push).mul_(is_free)
         else:
-            self._remember(g)
-            self._direct(g, self.step)
-            if not float(torch.dot(self.step.view(-1), g.reshape(-1))) <= 0:
-                return False
-            self.step.mul_(self.rate)
-        mean = float(torch.linalg.vector_norm(self.step, 1)) / self.step.numel()
+            step = push * -min(1.0, 1.0 / max(float(push.abs().sum()), 1e-30))
+        if not _dot(step, push) <= 0:
+            return False
+        step.mul_(self.rate)
+        mean = float(torch.linalg.vector_norm(step, 1)) / step.numel()
         if mean > self.longest:
-            self.step.mul_(self.longest / mean)  # the pair that follows is of it and y
-        x.add_(self.step)
+            step.mul_(self.longest / mean)
+        step_within(x, step, self.box, room=torch.empty_like(step))
+        self.before, self.step = g.clone(), step
         return True
 
-    def _remember(self, g: Tensor) -> None:
-        assert self.before is not None
-        assert self.step is not None
-        if self._room is None:
-            self._room = torch.empty_like(g), torch.empty_like(g)
-        s, y = self._room
-        torch.sub(g, self.before, out=y)
-        self.before.copy_(g)
-        product = _dot(y, self.step)
+    def _remember(self, y: Tensor) -> None:
+        """Takes in the pair that ends here, if it says something."""
+        s = self.step
+        assert s is not None
+        product = _dot(s, y)
         if product > self.LEAST:
-            self.scale = product / _dot(y, y)
-            self._room = None
-            self.pairs.append((s.copy_(self.step), y, product))
-            if len(self.pairs) > self.history:
-                self._room = self.pairs.pop(0)[:2]
+            self.scale = scale_of(product, _dot(y, y), _dot(s, s), self.boldness)
+            self.pairs = [*self.pairs, (s, y, product)][-self.history :]
 
-    def _direct(self, g: Tensor, q: Tensor) -> None:
-        """-H g, into q."""
-        torch.neg(g, out=q)
+    def _direction(self, push: Tensor) -> Tensor:
+        """d = -H g."""
+        q = -push
         shares = []
         for s, y, product in reversed(self.pairs):
             shares.append(_dot(s, q) / product)
@@ -84,6 +120,14 @@ class LBFGSMove:
         q.mul_(self.scale)
         for (s, y, product), share in zip(self.pairs, reversed(shares)):
             q.add_(s, alpha=share - _dot(y, q) / product)
+        return q
+
+    def enlarge(self, hw: tuple[int, int]) -> None:
+        """Go on at another size with what the pairs tell of; where x was there, nobody knows."""
+        pairs = [(resized(s, hw), resized(y, hw)) for s, y, _ in self.pairs]
+        found = [(s, y, _dot(s, y)) for s, y in pairs]
+        self.pairs = [pair for pair in found if pair[2] > self.LEAST]
+        self.before = self.step = None
 
     def state(self) -> State:
         return {
@@ -101,8 +145,13 @@ class LBFGSMove:
         )
 
 
+def resized(t: Tensor, hw: tuple[int, int]) -> Tensor:
+    """A pair's s or y at another size."""
+    return F.interpolate(t, hw, mode="bilinear")
+
+
 def _dot(a: Tensor, b: Tensor) -> float:
-    return float(torch.dot(a.view(-1), b.view(-1)))
+    return float(torch.dot(a.reshape(-1), b.reshape(-1)))
 
 
 class AdamMove:

@@ -1,7 +1,7 @@
 """What is minimised at one scale: network, targets and weights made into one function of x.
 
     total = content_weight b content + style_weight (style + color_weight color)
-            + tv_weight tv + range_weight range
+            + tv_weight tv
 
 content is the mean over the content layers, style the weighted sum over the style layers, color
 the Wasserstein distance of the pixels' own colours, and b is 1 unless `--balance auto` moves it.
@@ -19,7 +19,7 @@ from torch import Tensor
 from fastconv import moments_of
 
 from .config import StyleConfig
-from .losses import ContentLoss, StyleLoss, blend, out_of_range, total_variation
+from .losses import ContentLoss, StyleLoss, blend, total_variation
 from .networks import Network
 from .scaling import GradientScale
 
@@ -170,14 +170,11 @@ class Objective:
         parts["style"] = torch.dot(torch.stack(style), self.layer_weights) if style else zero
         parts["color"] = self.color(moments_of(seen)) if self.color else zero
         parts["tv"] = total_variation(seen) / self.roughness if config.tv_weight else zero
-        parts["range"] = out_of_range(x) if config.range_weight else zero
         total = self.content_weight * parts["content"] + config.style_weight * parts["style"]
         if self.color:
             total = total + config.style_weight * config.color_weight * parts["color"]
         if config.tv_weight:
             total = total + config.tv_weight * parts["tv"]
-        if config.range_weight:
-            total = total + config.range_weight * parts["range"]
         return Evaluation(total, {"total": total, **parts})
 
     @property

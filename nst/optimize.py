@@ -9,8 +9,8 @@ A step asks the device for numbers once: for the values and the gradient's sum, 
 ordered.  On CUDA, what is ordered is recorded (captured.py).
 
 A loss that is not finite, or that has risen too far, is answered by going back to the last good
-x, halving the step and starting the optimiser's memory afresh; after each such event the run is
-told in words.
+x, halving the step and starting the optimiser's memory afresh (L-BFGS: see there); after each such
+event the run is told in words.
 """
 
 from __future__ import annotations
@@ -165,6 +165,10 @@ class Optimizer:
         self.note(f"the loss {what} ({total:.3g}); stepped back, step size now {self.rate:g}")
         with torch.no_grad():
             self.x.copy_(self.good)
+        self._calm_down()
+
+    def _calm_down(self) -> None:
+        """What follows a bad step, beside the halved step size."""
         self.inner = self._inner()
 
     def enlarge(self, hw: tuple[int, int]) -> None:
@@ -204,8 +208,16 @@ def _moved(state: Any, device: torch.device) -> Any:
 class LBFGS(Optimizer):
     """L-BFGS without line search: one evaluation per step.
 
-    Its curvature pairs hold only if x is where the optimiser left it, so x is never clamped;
-    the range penalty keeps it near [0, 1], and only the picture handed out is clamped.
+    x stays in the range of colours: the walls are a part of how it moves, since pairs tell of
+    the curvature only if x is where they say (clamping it behind L-BFGS's back, as many do, lets
+    the run leap out of the picture sooner or later).  At a new scale the pairs go on, resized.
+
+    BOLDNESS is between what torch does, 0, and 1/2, which needs fewer steps yet but has the loss
+    rise to its double now and then.
+
+    A bad step is tried again at half its length, by the same pairs, which were true before it; the
+    next one that is bad at once starts the memory afresh.  After RECOVERY good steps a halving is
+    taken back.
 
     A step is shortened to LONGEST on average over the values: the first pair of curvature comes
     from a hair's breadth and can be little but rounding, and the step after it then leads far
@@ -213,16 +225,53 @@ class LBFGS(Optimizer):
     """
 
     LONGEST = 0.05
+    COLOURS = (0.0, 1.0)
+    BOLDNESS = 0.25
+    RECOVERY = 5
     inner: LBFGSMove | CompactMove
 
+    def __init__(self, x: Tensor, config: StyleConfig, note: Note) -> None:
+        self.good_steps = 0  # since the last bad one, or the last doubling
+        super().__init__(x, config, note)
+
+    def _start(self, x: Tensor) -> None:
+        super()._start(x.clamp(*self.COLOURS))
+
     def _inner(self) -> LBFGSMove | CompactMove:
-        return lbfgs_move(self.x.device, self.rate, self.config.history, self.LONGEST)
+        how = (self.rate, self.config.history, self.LONGEST, self.COLOURS, self.BOLDNESS)
+        return lbfgs_move(self.x.device, *how)
+
+    def enlarge(self, hw: tuple[int, int]) -> None:
+        """The pairs are kept, resized: most of what they tell of holds at every size."""
+        before = self.inner
+        super().enlarge(hw)
+        before.enlarge(hw)
+        self.inner = before
 
     def _move(self) -> None:
         super()._move()
         if not self.moved:  # no descent direction: start its memory anew
             self.inner = self._inner()
             super()._move()
+
+    def _calm_down(self) -> None:
+        if self.good_steps <= 1:  # half the step was bad again
+            self.inner = self._inner()
+        self.inner.rate, self.good_steps = self.rate, 0
+
+    def _accepted(self) -> None:
+        self.good_steps += 1
+        if self.halvings and self.good_steps == self.RECOVERY:
+            self.halvings -= 1
+            self.rate *= 2
+            self.inner.rate, self.good_steps = self.rate, 0
+
+    def state(self) -> State:
+        return super().state() | {"good_steps": self.good_steps}
+
+    def load_state(self, state: State) -> None:
+        super().load_state(state)
+        self.good_steps = state["good_steps"]
 
 
 class Adam(Optimizer):

@@ -94,9 +94,7 @@ def test_the_paper_s_content_weight_is_fitted_to_the_layer_that_the_built_in_net
 ):
     def share(**options: Any) -> float:
         """What of the content's loss is in the total, with no style."""
-        (row,) = run(
-            preset="gatys", style_weight=0.0, iterations=1, scales=1, range_weight=0.0, **options
-        ).losses
+        (row,) = run(preset="gatys", style_weight=0.0, iterations=1, scales=1, **options).losses
         return row["total"] / row["content"]
 
     assert share(content_layers=()) == pytest.approx(0.02, rel=1e-3)

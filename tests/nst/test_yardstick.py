@@ -52,7 +52,6 @@ def test_losses_agree_along_the_run(plain: ModuleType, backend: str, channels_la
         style_layers=plain.STYLE,
         content_weight=plain.CONTENT_WEIGHT,
         style_weight=plain.STYLE_WEIGHT * len(plain.STYLE),
-        range_weight=0.0,
         backend=backend,
     )
     layers = LayerChoice((plain.CONTENT,), plain.STYLE, dict.fromkeys(plain.STYLE, 0.2))
