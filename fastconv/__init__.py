@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .algorithms import current_algorithm, use_algorithm
+from .distance import mean_square
 from .errors import (
     ArgumentError,
     BackendUnavailableError,
@@ -41,6 +42,7 @@ __all__ = [
     "current_backend",
     "current_precision",
     "freeze",
+    "mean_square",
     "moments_of",
     "set_precision",
     "swap_convs",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -22,10 +21,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fastconv import Moments, conv2d, moments_of
-from fastconv.errors import BackendUnavailableError
+from fastconv import Moments, conv2d, mean_square, moments_of
+from fastconv.distance import has_native
 from fastconv.memory import Recycler
-from fastconv.registry import load
 
 Statistics = tuple[Tensor, ...]
 
@@ -76,51 +74,13 @@ def _sum_square(a: Statistics, b: Statistics) -> Tensor:
     return means + (a[1] - b[1]).square().sum().add(1e-12).sqrt()
 
 
-class _MeanSquareOf(torch.autograd.Function):
-    """mean (a - b)^2, b constant; the difference is all that the way back needs."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, memory: Recycler | None) -> Tensor:  # type: ignore[override]
-        ctx.memory = memory
-        difference = torch.sub(a, b, out=memory.take() if memory else None)
-        ctx.save_for_backward(difference)
-        flat = difference.view(-1)
-        return torch.dot(flat, flat) / flat.numel()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (difference,) = ctx.saved_tensors
-        factor = grad * (2 / difference.numel())
-        room = ctx.memory.take() if ctx.memory else None
-        return torch.mul(difference, factor, out=room), None, None
-
-
-def mean_square(a: Tensor, b: Tensor, memory: Recycler | None = None) -> Tensor:
-    """mean (a - b)^2, differentiable to a alone, with as few passes over memory as can be.
-
-    `memory` is where tensors like a come from, if not from the allocator.
-    """
-    return _MeanSquareOf.apply(a.contiguous(), b.contiguous(), memory)  # type: ignore[no-any-return]
-
-
-@cache
-def _native() -> bool:
-    """Asked of this one alone: fastconv.backends() imports them all, numba for a quarter second."""
-    try:
-        load("native")
-    except BackendUnavailableError:
-        return False
-    return True
-
-
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a b of two matrices, without a graph.
 
     On a CPU as a 1x1 convolution with a as the weights: (512, 256) by (256, 256) takes 0.16 ms
     on the native backend, 0.31 ms with torch.mm (1.2 and 2.5 ms at twice the size).
     """
-    if a.device.type != "cpu" or not _native():
+    if a.device.type != "cpu" or not has_native():
         return a @ b
     return conv2d(b[None, :, None], a[:, :, None, None], backend="native")[0, :, 0]
 

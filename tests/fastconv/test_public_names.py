@@ -28,6 +28,7 @@ NAMES = {
     "current_backend",
     "current_precision",
     "freeze",
+    "mean_square",
     "moments_of",
     "set_precision",
     "swap_convs",
