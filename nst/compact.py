@@ -32,10 +32,10 @@ def lbfgs_move(device: torch.device, *how: Any) -> LBFGSMove | CompactMove:
 class CompactMove:
     """The same moves as LBFGSMove's.
 
-    S and Y are the first rows of `pairs`.  A pair of use takes the place of the oldest one, any
-    other goes where nobody reads it, into the two rows behind.  `is_kept` tells the rows that
-    count.  Rows end with zeros, so that they can be cut into CHUNKS, which are multiplied by
-    themselves.
+    All rows are of one matrix: two that nobody reads, S and Y (`pairs`), then s, y and push (the
+    free part of g) of this move (`newest`).  A pair of use takes the place of the oldest one, any
+    other goes to the first two rows.  `is_kept` tells the pairs that count.  Rows end with zeros,
+    so that they can be cut into CHUNKS, which are multiplied by themselves.
     """
 
     CHUNKS = 64
@@ -57,15 +57,16 @@ class CompactMove:
     def _begin(self, g: Tensor) -> None:
         count = g.numel()
         length = -(-count // (16 * self.CHUNKS)) * 16 * self.CHUNKS
-        self.pairs = g.new_zeros(2 * self.rows + 2, length)
-        self.newest = g.new_zeros(3, length)  # s, y and push; the latter meet all pairs
+        memory = g.new_zeros(2 + 2 * self.rows + 3, length)
+        self.known, self.writable = memory[2:], memory[:-3]
+        self.pairs, self.newest = self.known[:-3], self.known[-3:]
         self.row = self.newest[0]
         self.step, self.y, self.push = (row[:count].view(g.shape) for row in self.newest)
         self.before, self.free = torch.zeros(2, *g.shape, dtype=g.dtype, device=g.device)
         self.sy, self.yy = g.new_zeros(2, self.rows, self.rows, dtype=torch.float64)
         self.is_kept = g.new_zeros(self.rows, dtype=torch.bool)
         self.oldest = g.new_zeros(1, dtype=torch.int64)
-        self.beside = torch.tensor([2 * self.rows, 2 * self.rows + 1], device=g.device)
+        self.first = torch.arange(2, device=g.device)
         self.places = torch.arange(self.rows, device=g.device)
         self.scale = g.new_ones((), dtype=torch.float64)  # c
         self.is_placed = self.has_pairs = False
@@ -79,9 +80,10 @@ class CompactMove:
         is_free = free_of(x, g, self.box, self.free)
         torch.mul(g, is_free, out=self.push)
         if self.is_placed:
-            self._step(*self._shares(self._remember(g, is_free)))
+            torch.sub(g, self.before, out=self.y).mul_(is_free)
+            self._step(*self._shares(self._remember(self._products())))
         elif self.has_pairs:
-            self._step(*self._shares(self._products()[1]))
+            self._step(*self._shares(self._products()))
         else:
             self._step(self._first_length())
         self.step.mul_(is_free)
@@ -102,36 +104,38 @@ class CompactMove:
         torch.mul(self.newest[2], -of_push.to(self.row.dtype), out=self.row)
         if of_pairs is not None:
             shares = of_pairs.to(self.row.dtype)
-            self.row.addmv_(self.pairs[: 2 * self.rows].T, shares, alpha=-1)
+            self.row.addmv_(self.pairs.T, shares, alpha=-1)
 
-    def _remember(self, g: Tensor, is_free: Tensor) -> Tensor:
-        """Takes in the pair that ends at g; S push and Y push, (2, rows)."""
-        torch.sub(g, self.before, out=self.y).mul_(is_free)
-        s, y = self.newest[:2]
-        is_useful = torch.dot(s, y) > LBFGSMove.LEAST
-        place = torch.cat([self.oldest, self.oldest + self.rows])
-        place = torch.where(is_useful, place, self.beside)
-        self.pairs.index_copy_(0, place, self.newest[:2])
-        (sy, yy), of_push = self._products()
+    def _products(self) -> Tensor:
+        """Of s, y and push (first) with S, Y, s, y and push (second), (3, 2 rows + 3)."""
+        chunks = self.known.view(len(self.known), self.CHUNKS, -1).permute(1, 2, 0)
+        seen = self.newest.view(3, self.CHUNKS, -1).transpose(0, 1)
+        return torch.bmm(seen, chunks).sum(0, dtype=torch.float64)
+
+    def _remember(self, found: Tensor) -> Tensor:
+        """Takes in the pair that ends here; the products with all pairs, it among them."""
+        end = 2 * self.rows
+        (ss, sy), (_, yy) = found[:2, end : end + 2]
+        is_useful = sy > LBFGSMove.LEAST
+        both = torch.cat([self.oldest, self.oldest + self.rows])
+        self.writable.index_copy_(0, torch.where(is_useful, both + 2, self.first), self.newest[:2])
+        found = found.index_copy(
+            1, torch.where(is_useful, both, self.first + end), found[:, end:-1]
+        )
         # s_i.y of all older s_i: the upper triangle needs no more of a new pair
         is_new = is_useful & (self.places == self.oldest)
-        self.sy = torch.where(is_new, sy[:, None], self.sy)
-        self.yy = torch.where(is_new, yy[:, None], torch.where(is_new[:, None], yy, self.yy))
-        own = scale_of(sy[self.oldest][0], yy[self.oldest][0], torch.dot(s, s), self.boldness)
-        self.scale = torch.where(is_useful, own, self.scale)
+        of_s, of_y = found[1, :end].view(2, self.rows)
+        self.sy = torch.where(is_new, of_s[:, None], self.sy)
+        self.yy = torch.where(is_new, of_y[:, None], torch.where(is_new[:, None], of_y, self.yy))
+        self.scale = torch.where(is_useful, scale_of(sy, yy, ss, self.boldness), self.scale)
         self.is_kept |= is_new
         self.oldest = torch.where(is_useful, (self.oldest + 1) % self.rows, self.oldest)
         self.has_pairs = True
-        return of_push
+        return found
 
-    def _products(self) -> Tensor:
-        """Of y and push (first) with the rows of S and Y (second), (2, 2, rows)."""
-        chunks = self.pairs[: 2 * self.rows].view(2 * self.rows, self.CHUNKS, -1).permute(1, 2, 0)
-        seen = self.newest[1:].view(2, self.CHUNKS, -1).transpose(0, 1)
-        return torch.bmm(seen, chunks).sum(0, dtype=torch.float64).view(2, 2, self.rows)
-
-    def _shares(self, of_push: Tensor) -> tuple[Tensor, Tensor]:
+    def _shares(self, found: Tensor) -> tuple[Tensor, Tensor]:
         """How much of push and of each pair the step has; rate and direction included."""
+        of_push, push_push = found[2, :-3].view(2, self.rows), found[2, -1]
         order = (self.oldest + self.places) % self.rows  # oldest first
         kept = self.is_kept[order]
         both = kept[:, None] & kept
@@ -143,10 +147,11 @@ class CompactMove:
         behind = torch.where(kept, sy.diagonal(), 0.0) * u + self.scale * (yy @ u - yg)
         v = torch.linalg.solve_triangular(r.T, behind[:, None], upper=False)[:, 0]
         of_y = -self.scale * u
-        push = self.newest[2]
-        slope = self.scale * torch.dot(push, push) + torch.dot(v, sg) + torch.dot(of_y, yg)
+        slope = self.scale * push_push + torch.dot(v, sg) + torch.dot(of_y, yg)
         falls = slope >= 0  # of H g against g; the step is its opposite
-        share = torch.where(falls, self.rate * self.scale, self._first_length())
+        # else no longer than the first step: |push|_1 is the root of this sum at the most
+        longest = (push_push * self.push.numel()).sqrt().clamp(min=1)
+        share = self.rate * torch.where(falls, self.scale, longest.reciprocal())
         self.is_kept &= falls
         self.scale = torch.where(falls, self.scale, 1.0)
         of_pairs = torch.where(falls, self.rate * torch.stack([v, of_y]), 0.0)
@@ -169,7 +174,7 @@ class CompactMove:
 
     def _multiply(self) -> None:
         """All products, anew."""
-        s, y = self.pairs[: 2 * self.rows].view(2, self.rows, -1)
+        s, y = self.pairs.view(2, self.rows, -1)
         self.sy, self.yy = (s @ y.T).double(), (y @ y.T).double()
 
     def state(self) -> State:
@@ -180,7 +185,7 @@ class CompactMove:
         order = [(oldest + i) % self.rows for i in range(self.rows)]
         rows = [row for row in order if bool(self.is_kept[row])]
         count, shape = self.step.numel(), self.step.shape
-        s, y = self.pairs[: 2 * self.rows, :count].view(2, self.rows, *shape)
+        s, y = self.pairs[:, :count].view(2, self.rows, *shape)
         return {
             "pairs": [(s[row], y[row], float(self.sy[row, row])) for row in rows],
             "scale": float(self.scale),
@@ -204,7 +209,7 @@ class CompactMove:
             self.is_placed = self.has_pairs = True
         exactly = "oldest" in state  # else it is the other form's
         rows = state["rows"] if exactly else list(range(len(pairs)))
-        s, y = self.pairs[: 2 * self.rows].view(2, self.rows, -1)
+        s, y = self.pairs.view(2, self.rows, -1)
         for row, pair in zip(rows, pairs, strict=True):
             s[row, : self.step.numel()], y[row, : self.step.numel()] = (
                 t.flatten() for t in pair[:2]
