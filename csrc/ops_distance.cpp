@@ -1,7 +1,9 @@
 // How far two sets of float32 numbers are apart, without memory for their difference:
 //
-//   square_distance(a, b) -> sum (a - b)^2
-//   scaled_difference(a, b, factor, to)      to = factor (a - b)
+//   square_distance(a, b, to)                to = sum (a - b)^2, one number
+//   scaled_difference(a, b, factor, to)      to = factor (a - b), factor one number
+//
+// Single numbers are tensors, as on other devices, where Python could not have them without waiting.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -40,9 +42,10 @@ double square_distance_of(const float* a, const float* b, int64_t count) {
   return whole;
 }
 
-double square_distance(const Tensor& a, const Tensor& b) {
+void square_distance(const Tensor& a, const Tensor& b, Tensor to) {
   const int64_t count = a.numel();
   const float *first = numbers_of<const float>(a, count), *second = numbers_of<const float>(b, count);
+  float* result = numbers_of<float>(to, 1);
   std::vector<double> sums(pieces(count));  // of each piece, so that no thread's luck is in the result
   parallel_for(pieces(count), [&](int64_t index, int64_t) {
     const int64_t at = index * piece;
@@ -50,14 +53,14 @@ double square_distance(const Tensor& a, const Tensor& b) {
   });
   double whole = 0;
   for (const double sum : sums) whole += sum;
-  return whole;
+  *result = static_cast<float>(whole);
 }
 
-void scaled_difference(const Tensor& a, const Tensor& b, double factor, Tensor to) {
+void scaled_difference(const Tensor& a, const Tensor& b, const Tensor& factor, Tensor to) {
   const int64_t count = a.numel();
   const float *first = numbers_of<const float>(a, count), *second = numbers_of<const float>(b, count);
   float* result = numbers_of<float>(to, count);
-  const float scale = static_cast<float>(factor);
+  const float scale = *numbers_of<const float>(factor, 1);
   parallel_for(pieces(count), [&](int64_t index, int64_t) {
     const int64_t end = std::min(count, (index + 1) * piece);
     for (int64_t i = index * piece; i < end; ++i) result[i] = scale * (first[i] - second[i]);
@@ -67,8 +70,8 @@ void scaled_difference(const Tensor& a, const Tensor& b, double factor, Tensor t
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
-  m.def("square_distance(Tensor a, Tensor b) -> float");
-  m.def("scaled_difference(Tensor a, Tensor b, float factor, Tensor(a!) to) -> ()");
+  m.def("square_distance(Tensor a, Tensor b, Tensor(a!) to) -> ()");
+  m.def("scaled_difference(Tensor a, Tensor b, Tensor factor, Tensor(a!) to) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {

@@ -46,7 +46,9 @@ class _MeanSquare(torch.autograd.Function):
         ctx.memory = memory
         if _is_fused(a, b):
             ctx.save_for_backward(a, b)
-            return a.new_tensor(torch.ops.fastconv.square_distance(a, b) / a.numel())
+            total = a.new_empty(())
+            torch.ops.fastconv.square_distance(a, b, total)
+            return total / a.numel()
         difference = torch.sub(a, b, out=_room(memory))
         ctx.save_for_backward(difference)
         flat = difference.view(-1)
@@ -60,7 +62,7 @@ class _MeanSquare(torch.autograd.Function):
         if not others:
             return torch.mul(a, factor, out=room), None, None
         to = torch.empty_like(a) if room is None else room
-        torch.ops.fastconv.scaled_difference(a, *others, float(factor), to)
+        torch.ops.fastconv.scaled_difference(a, *others, factor, to)
         return to, None, None
 
 

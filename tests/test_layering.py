@@ -31,6 +31,7 @@ FASTCONV_ROWS = (
         "fastconv.sheets",
     ),
     (
+        "fastconv.distance",
         "fastconv.filters",
         "fastconv.frozen",
         "fastconv.frozen_cuda",
