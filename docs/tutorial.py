@@ -224,11 +224,12 @@ for name, info in backends().items():
     if not info.available:
         print(f"{name:8}is not here: {info.reason}")
         continue
-    conv2d(a[..., :8, :8], w, padding=1, backend=name)  # compiles or loads
-    started = time.perf_counter()
-    y = conv2d(a, w, padding=1, backend=name)
-    milliseconds = 1000 * (time.perf_counter() - started)
-    print(f"{name:8}{milliseconds:9.2f} ms   off by {(y - expected).abs().max():.0e}")
+    seconds = []
+    for _ in range(4):  # the first time it compiles or loads
+        started = time.perf_counter()
+        y = conv2d(a, w, padding=1, backend=name)
+        seconds.append(time.perf_counter() - started)
+    print(f"{name:8}{1000 * min(seconds[1:]):9.2f} ms   off by {(y - expected).abs().max():.0e}")
 
 # %% [markdown]
 # ## 8. What a deep network sees
