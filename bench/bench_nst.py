@@ -69,15 +69,21 @@ def bench_where_a_step_s_time_goes(benchmark, fact) -> None:
     found = {TORCH: _profile("torch", rounds=3)}
 
     def native() -> None:
-        found[NST] = _profile("native", rounds=15)
+        """Of five profiles the one with the middle share: the machine's memory is shared."""
+        several = [_profile("native", rounds=10) for _ in range(5)]
+        found[NST] = sorted(several, key=_outside)[2]
 
     benchmark.pedantic(native, rounds=1)
     rows = dict(_side_by_side(found[TORCH], found[NST]))
-    outside = {name: f"{1 - part.convolutions / part.total:.1%}" for name, part in found.items()}
+    outside = {name: f"{_outside(part):.1%}" for name, part in found.items()}
     rows["share outside of the network's layers"] = outside
     first, *rest = rows
     fact(f"Where a step's milliseconds go, {SIZE} px, forward + backward", first, **rows[first])
     benchmark.extra_info["more"] = {row: rows[row] for row in rest}
+
+
+def _outside(found: Profile) -> float:
+    return 1 - found.convolutions / found.total
 
 
 def _profile(backend: str, rounds: int) -> Profile:
