@@ -21,6 +21,7 @@ NOT_MODULES_OF_OURS = ("__version__", "_C", "_cuda")
 
 # Top to bottom.  A module imports from rows below its own, or from its own row.
 FASTCONV_ROWS = (
+    ("fastconv.__main__",),
     ("fastconv.cli",),
     ("fastconv",),
     (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,14 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     code = cli.main(words)
     out, err = capsys.readouterr()
     return code, out, err
+
+
+def test_the_package_is_the_command(capsys) -> None:
+    program = [sys.executable, "-m", "fastconv", "--version"]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert done.stdout == capsys.readouterr().out
 
 
 def test_info_tells_every_backend_and_what_auto_takes(capsys) -> None:
