@@ -5,7 +5,7 @@ still to do, and on a CPU each goes through memory by itself.  Here all pairs ar
 matrix, which is read twice a move, once for all products and once for the step; products and
 decisions stay where they are, and a pair that says nothing is masked instead of left out.  At 512
 pixels, with 10 and 20 pairs and caches full of something else, as a network leaves them, a move
-takes 10 and 15 ms on two cores, and 14 and 24 in moves.py's form.
+takes 12 and 17 ms on two cores, and 15 and 23 in moves.py's form.
 
     H g = c g + S R^-T ((D + c Y Y^T) u - c w) - c Y^T u,    u = R^-1 S g,    w = Y g
 
