@@ -24,7 +24,7 @@ from .networks import state_digest
 from .outputs import atomic_path
 from .run import Inputs, Run
 
-VERSION = 1
+VERSION = 2
 MARK = "nst checkpoint"
 
 
