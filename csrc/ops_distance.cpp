@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cpu/parallel.h"
+#include "cpu/picture.h"
 #include "tensors.h"
 
 namespace fastconv {
@@ -18,8 +19,6 @@ namespace {
 
 constexpr int64_t piece = 16384;  // numbers that a thread takes at a time
 constexpr int64_t lanes = 32;     // sums side by side, which any compiler turns into vectors
-
-int64_t pieces(int64_t count) { return (count + piece - 1) / piece; }
 
 template <class Number>
 Number* numbers_of(const Tensor& t, int64_t count) {
@@ -46,8 +45,8 @@ void square_distance(const Tensor& a, const Tensor& b, Tensor to) {
   const int64_t count = a.numel();
   const float *first = numbers_of<const float>(a, count), *second = numbers_of<const float>(b, count);
   float* result = numbers_of<float>(to, 1);
-  std::vector<double> sums(pieces(count));  // of each piece, so that no thread's luck is in the result
-  parallel_for(pieces(count), [&](int64_t index, int64_t) {
+  std::vector<double> sums(ceil_div(count, piece));  // of each piece, so that no thread's luck is in the result
+  parallel_for(ceil_div(count, piece), [&](int64_t index, int64_t) {
     const int64_t at = index * piece;
     sums[index] = square_distance_of(first + at, second + at, std::min(piece, count - at));
   });
@@ -61,7 +60,7 @@ void scaled_difference(const Tensor& a, const Tensor& b, const Tensor& factor, T
   const float *first = numbers_of<const float>(a, count), *second = numbers_of<const float>(b, count);
   float* result = numbers_of<float>(to, count);
   const float scale = *numbers_of<const float>(factor, 1);
-  parallel_for(pieces(count), [&](int64_t index, int64_t) {
+  parallel_for(ceil_div(count, piece), [&](int64_t index, int64_t) {
     const int64_t end = std::min(count, (index + 1) * piece);
     for (int64_t i = index * piece; i < end; ++i) result[i] = scale * (first[i] - second[i]);
   });

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .errors import BackendUnavailableError
 from .memory import Recycler
-from .registry import load
+from .registry import has
 
 
 def mean_square(a: Tensor, b: Tensor, memory: Recycler | None = None) -> Tensor:
@@ -22,20 +20,10 @@ def mean_square(a: Tensor, b: Tensor, memory: Recycler | None = None) -> Tensor:
     return _MeanSquare.apply(a.contiguous(), b.contiguous(), memory)  # type: ignore[no-any-return]
 
 
-@cache
-def has_native() -> bool:
-    """Asked of this one alone: fastconv.backends() imports them all, numba for a quarter second."""
-    try:
-        load("native")
-    except BackendUnavailableError:
-        return False
-    return True
-
-
 def _is_fused(a: Tensor, b: Tensor) -> bool:
     """Whether the native operators take them; they need no memory for the difference."""
     plain = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
-    return plain and a.shape == b.shape and has_native()
+    return plain and a.shape == b.shape and has("native")
 
 
 class _MeanSquare(torch.autograd.Function):

@@ -106,6 +106,16 @@ def load(name: str) -> Backend:
     return module
 
 
+@cache
+def has(name: str) -> bool:
+    """Asked of this one alone: backends() imports them all, numba for a quarter second."""
+    try:
+        load(name)
+    except BackendUnavailableError:
+        return False
+    return True
+
+
 def known(name: str) -> str:
     """`name` if it is a backend or 'auto', else UnknownBackendError with a hint."""
     if name not in CHOICES:

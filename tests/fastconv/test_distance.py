@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastconv import mean_square
-from fastconv.distance import has_native
 from fastconv.memory import Recycler
+from fastconv.registry import has
 
 AWKWARD = [1, 2, 31, 32, 33, 16383, 16384, 16385, 50001]
 
@@ -60,7 +60,7 @@ def test_large_numbers_that_nearly_agree_lose_nothing() -> None:
     assert float(value) == 0.25
 
 
-@pytest.mark.skipif(not has_native(), reason="the native backend is not here")
+@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
 def test_the_operators_refuse_what_they_would_read_wrongly() -> None:
     a, one = torch.zeros(6), torch.zeros(())
     square, scaled = torch.ops.fastconv.square_distance, torch.ops.fastconv.scaled_difference
