@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .moves import EVERYWHERE, Box, LBFGSMove, State, free_of, resized, scale_of, step_within
+from .moves import EVERYWHERE, Box, LBFGSMove, State, resized, scale_of
+from .pairs import Pairs, pairs_for
 
 
 def lbfgs_move(device: torch.device, *how: Any) -> LBFGSMove | CompactMove:
@@ -30,15 +31,7 @@ def lbfgs_move(device: torch.device, *how: Any) -> LBFGSMove | CompactMove:
 
 
 class CompactMove:
-    """The same moves as LBFGSMove's.
-
-    All rows are of one matrix: two that nobody reads, S and Y (`pairs`), then s, y and push (the
-    free part of g) of this move (`newest`).  A pair of use takes the place of the oldest one, any
-    other goes to the first two rows.  `is_kept` tells the pairs that count.  Rows end with zeros,
-    so that they can be cut into CHUNKS, which are multiplied by themselves.
-    """
-
-    CHUNKS = 64
+    """The same moves as LBFGSMove's, with the pairs in a matrix (pairs.py)."""
 
     def __init__(
         self,
@@ -50,77 +43,49 @@ class CompactMove:
     ) -> None:
         self.rate, self.rows, self.longest = rate, history, longest
         self.box, self.boldness = box, boldness
-        self.step: Tensor | None = None  # s: what was added to x at the last place
-        self.is_placed = False  # whether there was one, and its gradient is known
+        self.pairs: Pairs | None = None
+        self.is_placed = False  # whether x has been moved, so that s and the gradient there are known
         self.has_pairs = False
 
-    def _begin(self, g: Tensor) -> None:
-        count = g.numel()
-        length = -(-count // (16 * self.CHUNKS)) * 16 * self.CHUNKS
-        memory = g.new_zeros(2 + 2 * self.rows + 3, length)
-        self.known, self.writable = memory[2:], memory[:-3]
-        self.pairs, self.newest = self.known[:-3], self.known[-3:]
-        self.row = self.newest[0]
-        self.step, self.y, self.push = (row[:count].view(g.shape) for row in self.newest)
-        self.before, self.free = torch.zeros(2, *g.shape, dtype=g.dtype, device=g.device)
+    def _begin(self, g: Tensor) -> Pairs:
+        self.pairs, self.numbers = pairs_for(g, self.rows), g.numel()
         self.sy, self.yy = g.new_zeros(2, self.rows, self.rows, dtype=torch.float64)
-        self.is_kept = g.new_zeros(self.rows, dtype=torch.bool)
+        self.is_kept = g.new_zeros(self.rows, dtype=torch.bool)  # the pairs that count
         self.oldest = g.new_zeros(1, dtype=torch.int64)
-        self.first = torch.arange(2, device=g.device)
+        self.unread = torch.arange(2, device=g.device)
         self.places = torch.arange(self.rows, device=g.device)
         self.scale = g.new_ones((), dtype=torch.float64)  # c
         self.is_placed = self.has_pairs = False
+        return self.pairs
 
     def move(self, x: Tensor, g: Tensor) -> bool:
         """Moves x, which it always does: where H g leads uphill, the pairs are forgotten."""
         g = g.contiguous()  # on CUDA it comes channels_last
-        if self.step is None:
-            self._begin(g)
-            assert self.step is not None
-        is_free = free_of(x, g, self.box, self.free)
-        torch.mul(g, is_free, out=self.push)
+        pairs = self.pairs or self._begin(g)
+        found, to = pairs.look(x, g, self.box, self.is_placed), self.unread
         if self.is_placed:
-            torch.sub(g, self.before, out=self.y).mul_(is_free)
-            self._step(*self._shares(self._remember(self._products())))
-        elif self.has_pairs:
-            self._step(*self._shares(self._products()))
-        else:
-            self._step(self._first_length())
-        self.step.mul_(is_free)
-        if self.longest < math.inf:
-            mean = torch.linalg.vector_norm(self.step, 1) / self.step.numel()
-            self.step.mul_(self.longest / mean.clamp(min=self.longest))
-        self.before.copy_(g)
-        step_within(x, self.step, self.box, room=self.y)
+            found, to = self._remember(found)
+        shares = self._shares(found) if self.has_pairs else self._first_shares(pairs.push)
+        pairs.go(x, to, shares, self.longest, self.box)
         self.is_placed = True
         return True
 
-    def _first_length(self) -> Tensor:
-        sum_of_all = torch.linalg.vector_norm(self.push, 1).double()
-        return self.rate * sum_of_all.clamp(min=1e-30).reciprocal().clamp(max=1.0)
+    def _first_shares(self, push: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(push, 1).double()
+        share = self.rate * length.clamp(min=1e-30).reciprocal().clamp(max=1.0)
+        return torch.cat([share.new_zeros(2 * self.rows), share[None]])
 
-    def _step(self, of_push: Tensor, of_pairs: Tensor | None = None) -> None:
-        """-(of_push push + [S; Y]^T of_pairs), into the step."""
-        torch.mul(self.newest[2], -of_push.to(self.row.dtype), out=self.row)
-        if of_pairs is not None:
-            shares = of_pairs.to(self.row.dtype)
-            self.row.addmv_(self.pairs.T, shares, alpha=-1)
+    def _remember(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes in the pair that ends here.
 
-    def _products(self) -> Tensor:
-        """Of s, y and push (first) with S, Y, s, y and push (second), (3, 2 rows + 3)."""
-        chunks = self.known.view(len(self.known), self.CHUNKS, -1).permute(1, 2, 0)
-        seen = self.newest.view(3, self.CHUNKS, -1).transpose(0, 1)
-        return torch.bmm(seen, chunks).sum(0, dtype=torch.float64)
-
-    def _remember(self, found: Tensor) -> Tensor:
-        """Takes in the pair that ends here; the products with all pairs, it among them."""
+        Gives the products with all pairs, it among them, and the rows that it goes to.
+        """
         end = 2 * self.rows
         (ss, sy), (_, yy) = found[:2, end : end + 2]
         is_useful = sy > LBFGSMove.LEAST
         both = torch.cat([self.oldest, self.oldest + self.rows])
-        self.writable.index_copy_(0, torch.where(is_useful, both + 2, self.first), self.newest[:2])
         found = found.index_copy(
-            1, torch.where(is_useful, both, self.first + end), found[:, end:-1]
+            1, torch.where(is_useful, both, self.unread + end), found[:, end:-1]
         )
         # s_i.y of all older s_i: the upper triangle needs no more of a new pair
         is_new = is_useful & (self.places == self.oldest)
@@ -131,10 +96,10 @@ class CompactMove:
         self.is_kept |= is_new
         self.oldest = torch.where(is_useful, (self.oldest + 1) % self.rows, self.oldest)
         self.has_pairs = True
-        return found
+        return found, torch.where(is_useful, both + 2, self.unread)
 
-    def _shares(self, found: Tensor) -> tuple[Tensor, Tensor]:
-        """How much of push and of each pair the step has; rate and direction included."""
+    def _shares(self, found: Tensor) -> Tensor:
+        """How much of each pair and of push the step has; rate and direction included."""
         of_push, push_push = found[2, :-3].view(2, self.rows), found[2, -1]
         order = (self.oldest + self.places) % self.rows  # oldest first
         kept = self.is_kept[order]
@@ -150,74 +115,69 @@ class CompactMove:
         slope = self.scale * push_push + torch.dot(v, sg) + torch.dot(of_y, yg)
         falls = slope >= 0  # of H g against g; the step is its opposite
         # else no longer than the first step: |push|_1 is the root of this sum at the most
-        longest = (push_push * self.push.numel()).sqrt().clamp(min=1)
+        longest = (push_push * self.numbers).sqrt().clamp(min=1)
         share = self.rate * torch.where(falls, self.scale, longest.reciprocal())
         self.is_kept &= falls
         self.scale = torch.where(falls, self.scale, 1.0)
         of_pairs = torch.where(falls, self.rate * torch.stack([v, of_y]), 0.0)
         zeros = of_push.new_zeros(of_push.shape)
-        return share, zeros.index_copy(1, order, of_pairs).flatten()
+        return torch.cat([zeros.index_copy(1, order, of_pairs).flatten(), share[None]])
 
     def enlarge(self, hw: tuple[int, int]) -> None:
         """Go on at another size with what the pairs tell of; where x was there, nobody knows."""
-        if self.step is None:
+        smaller = self.pairs
+        if smaller is None:
             return
-        smaller = [row[: self.step.numel()].view_as(self.step) for row in self.pairs]
         known = self.is_kept, self.oldest, self.scale
-        self._begin(self.step.new_empty(*self.step.shape[:2], *hw))
-        for row, pair in zip(self.pairs, smaller):
-            row[: self.step.numel()] = resized(pair, hw).flatten()
-        self._multiply()
+        pairs = self._begin(smaller.step.new_empty(*smaller.step.shape[:2], *hw))
+        pairs.kept.copy_(resized(smaller.kept.flatten(0, 2), hw).view_as(pairs.kept))
+        self._multiply(pairs)
         self.is_kept, self.oldest, self.scale = known
         self.is_kept = self.is_kept & (self.sy.diagonal() > LBFGSMove.LEAST)
         self.has_pairs = bool(self.is_kept.any())
 
-    def _multiply(self) -> None:
+    def _multiply(self, pairs: Pairs) -> None:
         """All products, anew."""
-        s, y = self.pairs.view(2, self.rows, -1)
+        s, y = pairs.known.view(2, self.rows, -1)
         self.sy, self.yy = (s @ y.T).double(), (y @ y.T).double()
 
     def state(self) -> State:
         """LBFGSMove's, so that a run can go on elsewhere, and what makes it go on exactly here."""
-        if self.step is None:
+        pairs = self.pairs
+        if pairs is None:
             return {"pairs": [], "scale": 1.0, "before": None, "step": None}
         oldest = int(self.oldest)
         order = [(oldest + i) % self.rows for i in range(self.rows)]
         rows = [row for row in order if bool(self.is_kept[row])]
-        count, shape = self.step.numel(), self.step.shape
-        s, y = self.pairs[:, :count].view(2, self.rows, *shape)
+        s, y = pairs.kept
         return {
             "pairs": [(s[row], y[row], float(self.sy[row, row])) for row in rows],
             "scale": float(self.scale),
-            "before": self.before.clone() if self.is_placed else None,
-            "step": self.step.clone() if self.is_placed else None,
+            "before": pairs.before.clone() if self.is_placed else None,
+            "step": pairs.step.clone() if self.is_placed else None,
             "rows": rows,
             "oldest": oldest,
             "products": (self.sy, self.yy),
         }
 
     def load(self, state: State) -> None:
-        pairs = state["pairs"][-self.rows :]
-        if state["before"] is None and not pairs:
-            self.step = None
+        known = state["pairs"][-self.rows :]
+        if state["before"] is None and not known:
+            self.pairs = None
             return
-        self._begin(pairs[0][0] if state["before"] is None else state["before"])
-        assert self.step is not None
+        pairs = self._begin(known[0][0] if state["before"] is None else state["before"])
         if state["before"] is not None:
-            self.before.copy_(state["before"])
-            self.step.copy_(state["step"])
+            pairs.before.copy_(state["before"])
+            pairs.step.copy_(state["step"])
             self.is_placed = self.has_pairs = True
         exactly = "oldest" in state  # else it is the other form's
-        rows = state["rows"] if exactly else list(range(len(pairs)))
-        s, y = self.pairs.view(2, self.rows, -1)
-        for row, pair in zip(rows, pairs, strict=True):
-            s[row, : self.step.numel()], y[row, : self.step.numel()] = (
-                t.flatten() for t in pair[:2]
-            )
+        rows = state["rows"] if exactly else list(range(len(known)))
+        for row, (s, y, _) in zip(rows, known, strict=True):
+            pairs.kept[0, row], pairs.kept[1, row] = s, y
             self.is_kept[row] = self.has_pairs = True
-        self.oldest.fill_(state["oldest"] if exactly else len(pairs) % self.rows)
+        self.oldest.fill_(state["oldest"] if exactly else len(known) % self.rows)
         if exactly:
             self.sy, self.yy = (products.clone() for products in state["products"])
         else:
-            self._multiply()
+            self._multiply(pairs)
         self.scale.fill_(state["scale"])

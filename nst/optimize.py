@@ -70,7 +70,7 @@ class Optimizer:
         self._start(x)
 
     def _start(self, x: Tensor) -> None:
-        self.x = x.detach().clone().requires_grad_(True)
+        self.x = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_(True)
         self.good = self.x.detach().clone()
         self.last: float | None = None
         self.first = 0.0  # the loss at the start of this scale

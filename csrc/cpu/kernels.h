@@ -263,6 +263,40 @@ struct WinogradGradWeight {
   void (*weights)(const float* du, int64_t element, int64_t count, float* dw);
 };
 
+// A piece of what a move of L-BFGS goes through (ops_pairs.cpp); counts in floats.
+struct PairsLook {
+  const float* x;
+  const float* g;
+  const float* before;  // the gradient at the last place, or null
+  float low, high;      // the walls of the box
+  float* free;
+  float* push;
+  float* y;
+  int64_t count;
+};
+
+// A piece of a row, and one that is read next, to be fetched meanwhile.
+struct PairsRow {
+  const float* row;
+  const float* soon;
+  int64_t count;  // a multiple of `whole`
+};
+
+struct PairsKernels {
+  static constexpr int64_t whole = 32;
+  static constexpr int seen = 3;
+  // free = 1, or 0 where x - g is beyond a wall that x is at;  push = free g,  y = free (g - before)
+  void (*look)(const PairsLook&);
+  // sums[i] += row . with[i]
+  void (*multiply)(const PairsRow&, const float* const (&with)[seen], double (&sums)[seen]);
+  // to += factor row
+  void (*add)(const PairsRow&, float factor, float* to);
+  // step *= free; its absolute sum
+  double (*rest)(const float* free, int64_t count, float* step);
+  // x becomes x + factor step, at most a wall; step becomes the way it went
+  void (*go)(float factor, float low, float high, int64_t count, float* x, float* step);
+};
+
 struct Kernels {
   const char* name;
   const GemmKernels* gemm;
@@ -280,6 +314,7 @@ struct Kernels {
   const GramKernels* gram;
   const GramSums* gram_sums[2];  // [1]: of many channels
   const GramProducts* gram_products[2];
+  const PairsKernels* pairs;
   const SquareKernels* squares = nullptr;  // where there is a matrix unit
 };
 

@@ -49,7 +49,7 @@ def test_uphill_it_forgets_its_pairs_and_moves_no_farther_than_at_the_first_time
     assert len(move.state()["pairs"]) == 3
     move.scale.fill_(-1e6)
     before, g = x.clone(), valley_gradient(x)
-    move.before.copy_(g)  # a pair with y = 0 is of no use, and leaves the scale as it is
+    move.pairs.before.copy_(g)  # a pair with y = 0 is of no use, and leaves the scale as it is
     assert move.move(x, g)
     went = before - x
     torch.testing.assert_close(went / went.abs().sum(), g / g.abs().sum())
@@ -67,8 +67,8 @@ def test_the_length_of_a_step_is_bounded_as_in_the_other_form(longest: float) ->
         before = y.clone()
         second.move(y, valley_gradient(y))
         torch.testing.assert_close(y, x, **DOUBLE)
-        torch.testing.assert_close(y - before, second.step, **DOUBLE)
-        assert float(second.step.abs().mean()) <= longest * (1 + 1e-9)
+        torch.testing.assert_close(y - before, second.pairs.step, **DOUBLE)
+        assert float(second.pairs.step.abs().mean()) <= longest * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("numbers", [6, 1020, 1026, 3072])
@@ -130,7 +130,7 @@ def test_where_there_are_no_numbers_it_moves_all_the_same() -> None:
     move, x = CompactMove(0.3, 4, 0.01), torch.empty(1, 3, 8, 8, device="meta")
     for _ in range(8):
         move.move(x, torch.empty_like(x))
-    assert move.step.shape == x.shape
+    assert move.pairs.step.shape == x.shape
 
 
 def test_the_other_form_does_ask() -> None:

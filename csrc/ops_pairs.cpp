@@ -1,0 +1,167 @@
+// A move of L-BFGS on a CPU, in two operators (nst/pairs.py has the equations, and the same in torch's
+// operators).  `rows` is its matrix: two rows that nobody reads, S and Y, then s, y and push.
+//
+//   pairs_look(x, g, is_placed, low, high, rows, before, free, products)
+//       free, push and, if it was placed before, y; before = g;
+//       products (3, rows - 2), float64: of s, y and push with all rows but the first two
+//   pairs_go(x, rows, free, to, shares, longest, low, high)
+//       rows[to] = s, y, if `to` has places beyond the first two
+//       s = -free (sum_i shares[i] row i of S and Y, + shares[-1] push), not longer than `longest` on
+//       average;  x += s, at most up to the walls;  s becomes the way it went
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "tensors.h"
+
+namespace fastconv {
+namespace {
+
+constexpr int64_t piece = 2048;  // of a row; with s, y and push it is in the first-level cache
+constexpr int64_t pieces_in_part = 8;
+constexpr int seen = PairsKernels::seen;
+
+template <class Number>
+Number* data_of(const Tensor& t, ScalarType type, int64_t count, const char* what) {
+  if (t.scalar_type() != type || !t.is_cpu() || !t.is_contiguous() || t.numel() != count)
+    refuse("pairs: expects " + std::to_string(count) + " numbers for " + what + ", contiguous, on the CPU");
+  return static_cast<Number*>(t.data_ptr());
+}
+
+// The matrix, and how it is cut.  What is summed over parts is summed in order: no thread's luck is in
+// the result.
+struct Rows {
+  float* data;
+  int64_t rows, length, count;
+
+  Rows(const Tensor& matrix, int64_t count) : count(count) {
+    if (matrix.dim() != 2) refuse("pairs: expects a matrix of rows");
+    rows = matrix.size(0), length = matrix.size(1);
+    if (rows < 2 + seen || length < count || length % PairsKernels::whole != 0)
+      refuse("pairs: expects two rows more than s, y and push, each of whole lines");
+    data = data_of<float>(matrix, ScalarType::Float, rows * length, "the rows");
+  }
+  float* row(int64_t i) const { return data + i * length; }
+  float* newest(int64_t i) const { return row(rows - seen + i); }
+  int64_t pieces() const { return ceil_div(count, piece); }
+  int64_t parts() const { return ceil_div(pieces(), pieces_in_part); }
+  int64_t length_of(int64_t index) const { return std::min(piece, count - index * piece); }
+  // With the zeros that follow.
+  int64_t whole_of(int64_t index) const {
+    return ceil_div(length_of(index), PairsKernels::whole) * PairsKernels::whole;
+  }
+  // A piece, of which that of `next`, or the piece after that of `first`, is wanted soon.
+  PairsRow piece_of(int64_t i, int64_t index, int64_t next, int64_t first) const {
+    const bool is_last = next == rows;
+    const int64_t after = is_last && index + 1 < pieces() ? piece : 0;
+    return {row(i) + index * piece, row(is_last ? first : next) + index * piece + after, whole_of(index)};
+  }
+};
+
+void pairs_look(const Tensor& x, const Tensor& g, bool is_placed, double low, double high, Tensor matrix,
+                Tensor before, Tensor free, Tensor products) {
+  const int64_t count = x.numel();
+  const Rows rows(matrix, count);
+  const int64_t known = rows.rows - 2;
+  const float* place = data_of<float>(x, ScalarType::Float, count, "x");
+  const float* gradient = data_of<float>(g, ScalarType::Float, count, "g");
+  float* last = data_of<float>(before, ScalarType::Float, count, "the gradient before");
+  float* is_free = data_of<float>(free, ScalarType::Float, count, "what is free");
+  double* found = data_of<double>(products, ScalarType::Double, seen * known, "the products");
+  std::vector<double> sums(rows.parts() * known * seen);
+  parallel_for(rows.parts(), [&](int64_t part, int64_t) {
+    const PairsKernels& k = *kernels().pairs;
+    auto* own = reinterpret_cast<double(*)[seen]>(sums.data() + part * known * seen);
+    const int64_t end = std::min(rows.pieces(), (part + 1) * pieces_in_part);
+    for (int64_t index = part * pieces_in_part; index < end; ++index) {
+      const int64_t at = index * piece, length = rows.length_of(index);
+      const float* const with[seen] = {rows.newest(0) + at, rows.newest(1) + at, rows.newest(2) + at};
+      k.look({place + at, gradient + at, is_placed ? last + at : nullptr, static_cast<float>(low),
+              static_cast<float>(high), is_free + at, rows.newest(2) + at, rows.newest(1) + at, length});
+      std::copy_n(gradient + at, length, last + at);
+      for (int64_t i = 0; i < known; ++i)
+        k.multiply(rows.piece_of(2 + i, index, 3 + i, 2), with, own[i]);
+    }
+  });
+  std::fill_n(found, seen * known, 0.0);
+  for (int64_t part = 0; part < rows.parts(); ++part)
+    for (int64_t i = 0; i < known; ++i)
+      for (int k = 0; k < seen; ++k) found[k * known + i] += sums[(part * known + i) * seen + k];
+}
+
+// What the step is made of: rows with their shares, and where s and y are kept.
+struct Step {
+  std::vector<float> shares;  // of S and Y, then of push
+  const int64_t* to;
+  bool keeps;
+};
+
+Step step_of(const Rows& rows, const Tensor& to, const Tensor& shares) {
+  const int64_t pairs = rows.rows - 2 - seen;
+  const double* given = data_of<const double>(shares, ScalarType::Double, pairs + 1, "the shares");
+  const int64_t* places = data_of<const int64_t>(to, ScalarType::Long, 2, "the places of s and y");
+  for (int i = 0; i < 2; ++i)
+    if (places[i] < 0 || places[i] >= 2 + pairs) refuse("pairs: expects places among S and Y");
+  return {std::vector<float>(given, given + pairs + 1), places, places[0] >= 2 && places[1] >= 2};
+}
+
+// A piece of the step before it is shortened, and its absolute sum.
+double make_step(const Rows& rows, const Step& step, const float* is_free, int64_t index) {
+  const PairsKernels& k = *kernels().pairs;
+  const int64_t at = index * piece, whole = rows.whole_of(index), pairs = rows.rows - 2 - seen;
+  for (int i = 0; step.keeps && i < 2; ++i)
+    std::copy_n(rows.newest(i) + at, whole, rows.row(step.to[i]) + at);
+  float* made = rows.newest(0) + at;
+  std::fill_n(made, whole, 0.f);
+  k.add(rows.piece_of(rows.rows - 1, index, 2, 2), -step.shares[pairs], made);
+  for (int64_t i = 0; i < pairs; ++i) {
+    const bool is_last = i + 1 == pairs;
+    k.add(rows.piece_of(2 + i, index, is_last ? rows.rows : 3 + i, rows.rows - 1), -step.shares[i], made);
+  }
+  return k.rest(is_free + at, rows.length_of(index), made);
+}
+
+void pairs_go(Tensor x, Tensor matrix, const Tensor& free, const Tensor& to, const Tensor& shares,
+              double longest, double low, double high) {
+  const int64_t count = x.numel();
+  const Rows rows(matrix, count);
+  const Step step = step_of(rows, to, shares);
+  float* place = data_of<float>(x, ScalarType::Float, count, "x");
+  const float* is_free = data_of<const float>(free, ScalarType::Float, count, "what is free");
+  std::vector<double> lengths(rows.pieces());
+  parallel_for(rows.parts(), [&](int64_t part, int64_t) {
+    const int64_t end = std::min(rows.pieces(), (part + 1) * pieces_in_part);
+    for (int64_t index = part * pieces_in_part; index < end; ++index)
+      lengths[index] = make_step(rows, step, is_free, index);
+  });
+  double length = 0;
+  for (const double each : lengths) length += each;
+  const double most = longest * static_cast<double>(count);
+  const float factor = length > most ? static_cast<float>(most / length) : 1.f;
+  parallel_for(rows.parts(), [&](int64_t part, int64_t) {
+    const int64_t at = part * pieces_in_part * piece;
+    kernels().pairs->go(factor, static_cast<float>(low), static_cast<float>(high),
+                        std::min(pieces_in_part * piece, count - at), place + at, rows.newest(0) + at);
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
+  m.def("pairs_look(Tensor x, Tensor g, bool is_placed, float low, float high, Tensor(a!) rows, "
+        "Tensor(b!) before, Tensor(c!) free, Tensor(d!) products) -> ()");
+  m.def("pairs_go(Tensor(a!) x, Tensor(b!) rows, Tensor free, Tensor to, Tensor shares, float longest, "
+        "float low, float high) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
+  m.impl("pairs_look", TORCH_BOX(&pairs_look));
+  m.impl("pairs_go", TORCH_BOX(&pairs_go));
+}
+
+}  // namespace fastconv
