@@ -95,7 +95,7 @@ class Captured:
     def evaluate(self) -> tuple[Evaluation, Tensor]:
         """The objective at x as it is now, and the gradient, which the next call overwrites."""
         self.recorder.replay()
-        evaluation = Evaluation(self.recorded.total, self.recorded.parts)
+        evaluation = Evaluation(self.recorded.total, self.recorded.parts, self.recorded.sums)
         evaluation.read(self.numbers)
         return evaluation, self.gradient
 

@@ -24,7 +24,6 @@ from .networks import Network
 from .scaling import GradientScale
 
 Values = dict[str, float]
-KINDS = ("content", "style")
 
 
 class Evaluation:
@@ -32,10 +31,16 @@ class Evaluation:
 
     Parts are numbers or, on a device, tensors.  Asking a device for a number waits for all that it
     has still to do: `stacked` and `read` ask once, for the parts and the gradient's sum together.
+    `sums` are values that follow from the parts': sum_i weight[i] part[i].
     """
 
-    def __init__(self, total: Tensor, parts: Mapping[str, Tensor | float]) -> None:
-        self.total = total
+    def __init__(
+        self,
+        total: Tensor,
+        parts: Mapping[str, Tensor | float],
+        sums: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        self.total, self.sums = total, sums or {}
         self.parts = {n: p.detach() if isinstance(p, Tensor) else p for n, p in parts.items()}
         self.slope = 0.0  # the gradient's sum, which is not finite where any of it is not
         self._values: Values | None = None
@@ -49,7 +54,10 @@ class Evaluation:
         *found, self.slope = stacked.tolist()
         numbers = iter(found)
         parts = self.parts.items()
-        self._values = {n: next(numbers) if isinstance(p, Tensor) else p for n, p in parts}
+        values = {n: next(numbers) if isinstance(p, Tensor) else p for n, p in parts}
+        for name, weights in self.sums.items():
+            values[name] = sum(weight * values[n] for n, weight in weights.items())
+        self._values = values
 
     @property
     def values(self) -> Values:
@@ -113,15 +121,34 @@ class Objective:
         self.network, self.config, self.layers = network, config, layers
         self.content, self.mask = content, mask
         self.balance = Balance() if config.balance == "auto" else None
-        # A tensor where it changes: a recorded evaluation reads it anew each time
-        self.content_weight: float | Tensor = config.content_weight
-        if self.balance:
-            self.content_weight = content.new_tensor(config.content_weight)
         self.color: StyleLoss | None = None
-        self.layer_weights = content.new_tensor([layers.weights[n] for n in layers.style])
+        # of content and style, as they are told
+        self.sums = {
+            "content": {f"content/{n}": 1 / len(layers.content) for n in self._used("content")},
+            "style": {f"style/{n}": layers.weights[n] for n in self._used("style")},
+        }
         with torch.no_grad():
             self._attach(content, styles)
             self.roughness = self._roughness(content, styles)
+        weights = self._weights()
+        self.terms = tuple(weights)
+        # a tensor, so that a recorded evaluation reads it anew each time
+        self.weights = content.new_tensor(list(weights.values()))
+
+    def _weights(self) -> Values:
+        """What each term of the total counts."""
+        config, balance = self.config, self.balance.factor if self.balance else 1.0
+        of_kind = {"content": config.content_weight * balance, "style": config.style_weight}
+        weights = {
+            part: of_kind[kind] * share
+            for kind, shares in self.sums.items()
+            for part, share in shares.items()
+        }
+        if self.color:
+            weights["color"] = config.style_weight * config.color_weight
+        if config.tv_weight:
+            weights["tv"] = config.tv_weight
+        return weights
 
     def _attach(self, content: Tensor, styles: Sequence[Tensor]) -> None:
         config, network = self.config, self.network
@@ -159,23 +186,19 @@ class Objective:
         return x if self.mask is None else self.content + self.mask * (x - self.content)
 
     def __call__(self, x: Tensor) -> Evaluation:
-        config, seen = self.config, self.seen(x)
-        parts: dict[str, Tensor] = {}
+        seen = self.seen(x)
+        terms: dict[str, Tensor] = {}
         for layer, loss, value in self.network(seen):
-            parts[f"{loss.kind}/{layer}"] = value
-        # Few operations: each costs 10 us, forward and back, where the network has left the caches.
-        zero = x.new_zeros(())
-        content, style = ([parts[f"{kind}/{n}"] for n in self._used(kind)] for kind in KINDS)
-        parts["content"] = torch.stack(content).mean() if content else zero
-        parts["style"] = torch.dot(torch.stack(style), self.layer_weights) if style else zero
-        parts["color"] = self.color(moments_of(seen)) if self.color else zero
-        parts["tv"] = total_variation(seen) / self.roughness if config.tv_weight else zero
-        total = self.content_weight * parts["content"] + config.style_weight * parts["style"]
+            terms[f"{loss.kind}/{layer}"] = value
         if self.color:
-            total = total + config.style_weight * config.color_weight * parts["color"]
-        if config.tv_weight:
-            total = total + config.tv_weight * parts["tv"]
-        return Evaluation(total, {"total": total, **parts})
+            terms["color"] = self.color(moments_of(seen))
+        if self.config.tv_weight:
+            terms["tv"] = total_variation(seen) / self.roughness
+        # One operation: each costs 10 us, forward and back, where the network has left the caches.
+        in_order = [terms[name] for name in self.terms]
+        total = torch.dot(torch.stack(in_order), self.weights) if terms else x.new_zeros(())
+        unused = {name: 0.0 for name in ("color", "tv") if name not in terms}
+        return Evaluation(total, {"total": total, **terms, **unused}, self.sums)
 
     @property
     def told(self) -> Values:
@@ -214,9 +237,7 @@ class Objective:
             self._weigh()
 
     def _weigh(self) -> None:
-        assert self.balance is not None
-        assert isinstance(self.content_weight, Tensor)
-        self.content_weight.fill_(self.config.content_weight * self.balance.factor)
+        self.weights.copy_(torch.tensor(list(self._weights().values())))
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class Optimizer:
     def _start(self, x: Tensor) -> None:
         self.x = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_(True)
         self.good = self.x.detach().clone()
+        self.factor = self.x.new_tensor(float(self.x.numel()))  # of the objective
         self.last: float | None = None
         self.first = 0.0  # the loss at the start of this scale
         self.inner = self._inner()
@@ -128,7 +129,8 @@ class Optimizer:
             evaluation = objective(self.x)
         with self.spent.on("backward"):
             if evaluation.total.requires_grad:
-                (evaluation.total * self.x.numel()).backward()
+                how = {"grad_outputs": self.factor, "allow_unused": True}
+                (self.x.grad,) = torch.autograd.grad(evaluation.total, self.x, **how)
             if self.x.grad is None:
                 self.x.grad = torch.zeros_like(self.x)
             evaluation.read(evaluation.stacked(self._gradient.sum()))
