@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .algorithms import current_algorithm, use_algorithm
-from .distance import mean_square
+from .distance import gram_distance, mean_square
 from .errors import (
     ArgumentError,
     BackendUnavailableError,
@@ -42,6 +42,7 @@ __all__ = [
     "current_backend",
     "current_precision",
     "freeze",
+    "gram_distance",
     "mean_square",
     "moments_of",
     "set_precision",

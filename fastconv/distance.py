@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .frozen_stage import Moments
 from .memory import Recycler
 from .registry import has
 
@@ -20,10 +21,18 @@ def mean_square(a: Tensor, b: Tensor, memory: Recycler | None = None) -> Tensor:
     return _MeanSquare.apply(a.contiguous(), b.contiguous(), memory)  # type: ignore[no-any-return]
 
 
-def _is_fused(a: Tensor, b: Tensor) -> bool:
+def gram_distance(moments: Moments, target: Tensor, scale: float = 1.0) -> Tensor:
+    """mean (scale G - A)^2 of the Gram matrix G = S + mu mu^T of moments mu, S and a target A.
+
+    Shapes: mu (1, c), S (1, c, c), A (c, c).  Differentiable to the moments.
+    """
+    return _GramDistance.apply(*moments, target, scale)  # type: ignore[no-any-return]
+
+
+def _are_fused(*tensors: Tensor) -> bool:
     """Whether the native operators take them; they need no memory for the difference."""
-    plain = a.dtype == b.dtype == torch.float32 and a.device.type == b.device.type == "cpu"
-    return plain and a.shape == b.shape and has("native")
+    plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    return plain and has("native")
 
 
 class _MeanSquare(torch.autograd.Function):
@@ -32,11 +41,11 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, memory: Recycler | None) -> Tensor:  # type: ignore[override]
         ctx.memory = memory
-        if _is_fused(a, b):
+        if a.shape == b.shape and _are_fused(a, b):
             ctx.save_for_backward(a, b)
-            total = a.new_empty(())
-            torch.ops.fastconv.square_distance(a, b, total)
-            return total / a.numel()
+            mean = a.new_empty(())
+            torch.ops.fastconv.mean_square.default(a, b, mean)
+            return mean
         difference = torch.sub(a, b, out=_room(memory))
         ctx.save_for_backward(difference)
         flat = difference.view(-1)
@@ -46,12 +55,46 @@ class _MeanSquare(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         a, *others = ctx.saved_tensors
-        room, factor = _room(ctx.memory), grad * (2 / a.numel())
+        room = _room(ctx.memory)
         if not others:
-            return torch.mul(a, factor, out=room), None, None
+            return torch.mul(a, grad * (2 / a.numel()), out=room), None, None
         to = torch.empty_like(a) if room is None else room
-        torch.ops.fastconv.scaled_difference(a, *others, factor, to)
+        torch.ops.fastconv.mean_square_backward.default(a, *others, grad, to)
         return to, None, None
+
+
+class _GramDistance(torch.autograd.Function):
+    """With D = scale G - A, symmetric: d_S = 2 scale D / c^2,  d_mu = 2 d_S mu."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, mean: Tensor, covariance: Tensor, target: Tensor, scale: float
+    ) -> Tensor:
+        ctx.scale = scale
+        if _are_fused(mean, covariance, target):
+            known = mean.contiguous(), covariance.contiguous(), target.contiguous()
+            ctx.save_for_backward(*known)
+            distance = mean.new_empty(())
+            torch.ops.fastconv.gram_distance.default(*known, scale, distance)
+            return distance
+        (mu,) = mean
+        difference = torch.addr(covariance[0], mu, mu, beta=scale, alpha=scale).sub_(target)
+        ctx.save_for_backward(mean, difference)
+        flat = difference.view(-1)
+        return torch.dot(flat, flat) / flat.numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+        mean, *others = ctx.saved_tensors
+        if len(others) == 2:
+            to_mean, to_s = torch.empty_like(mean), torch.empty_like(others[0])
+            backward = torch.ops.fastconv.gram_distance_backward.default
+            backward(mean, *others, ctx.scale, grad, to_mean, to_s)
+            return to_mean, to_s, None, None
+        (difference,) = others
+        to_s = difference * (grad * (2 * ctx.scale / difference.numel()))
+        return torch.mv(to_s, 2 * mean[0])[None], to_s[None], None, None
 
 
 def _room(memory: Recycler | None) -> Tensor | None:

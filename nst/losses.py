@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fastconv import Moments, conv2d, mean_square, moments_of
+from fastconv import Moments, conv2d, gram_distance, mean_square, moments_of
 from fastconv.memory import Recycler
 from fastconv.registry import has
 
@@ -142,36 +142,9 @@ def _wasserstein(a: Statistics, b: Statistics) -> Tensor:
     return (mean - b[0]).square().sum() + spread.clamp(min=0)
 
 
-class _GramsApart(torch.autograd.Function):
-    """mean (s (S + mu mu^T) - A)^2 of moments mu and S, in half the passes of its parts.
-
-    With D = s (S + mu mu^T) - A, symmetric, the gradients are 2 s D / c^2 to S, and that times 2 mu
-    to mu.
-    """
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, mean: Tensor, covariance: Tensor, scale: float, target: Tensor
-    ) -> Tensor:
-        (mu,) = mean
-        difference = _scaled_gram(mu, covariance[0], scale).sub_(target)
-        ctx.save_for_backward(mu, difference)
-        ctx.scale = scale
-        flat = difference.view(-1)
-        return torch.dot(flat, flat) / flat.numel()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
-        mu, difference = ctx.saved_tensors
-        to_s = difference * (grad * (2 * ctx.scale / difference.numel()))
-        return torch.mv(to_s, 2 * mu)[None], to_s[None], None, None
-
-
 def _grams_apart(f: Features, target: Statistics, by_channels: bool = True) -> Tensor:
-    mean, covariance = moments_of(f) if isinstance(f, Tensor) else f
-    scale = 1 / mean.shape[1] if by_channels else 1.0
-    return _GramsApart.apply(mean, covariance, scale, target[0])  # type: ignore[no-any-return]
+    moments = moments_of(f) if isinstance(f, Tensor) else f
+    return gram_distance(moments, target[0], 1 / moments.mean.shape[1] if by_channels else 1.0)
 
 
 @dataclass(frozen=True)

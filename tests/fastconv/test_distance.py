@@ -1,4 +1,4 @@
-"""mean_square against torch's, in values and gradients, with and without the native operators."""
+"""mean_square and gram_distance against torch's, with and without the native operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastconv import mean_square
+from fastconv import Moments, gram_distance, mean_square
 from fastconv.memory import Recycler
 from fastconv.registry import has
 
@@ -63,8 +63,53 @@ def test_large_numbers_that_nearly_agree_lose_nothing() -> None:
 @pytest.mark.skipif(not has("native"), reason="the native backend is not here")
 def test_the_operators_refuse_what_they_would_read_wrongly() -> None:
     a, one = torch.zeros(6), torch.zeros(())
-    square, scaled = torch.ops.fastconv.square_distance, torch.ops.fastconv.scaled_difference
+    ops = torch.ops.fastconv
+    square, back = ops.mean_square, ops.mean_square_backward
     for other in (a[:5], a.double(), torch.zeros(12)[::2]):
-        for call in ((square, a, other, one), (square, a, a, other), (scaled, a, a, one, other)):
+        for call in ((square, a, other, one), (square, a, a, other), (back, a, a, one, other)):
             with pytest.raises(ValueError, match="float32 numbers"):
                 call[0](*call[1:])
+    c, square = torch.zeros(2), torch.zeros(2, 2)
+    for other in (torch.zeros(2, 3), square.double(), torch.zeros(4, 2)[::2]):
+        for call in ((c, other, square, 1.0, one), (c, square, other, 1.0, one)):
+            with pytest.raises(ValueError, match="float32 numbers"):
+                ops.gram_distance(*call)
+        with pytest.raises(ValueError, match="float32 numbers"):
+            ops.gram_distance_backward(c, square, square, 1.0, one, c, other)
+
+
+def moments(channels: int, dtype: torch.dtype) -> tuple[Moments, Tensor]:
+    """Of some features, and the Gram matrix of others."""
+    generator = torch.Generator().manual_seed(channels)
+    f, other = torch.randn(2, channels, 50, generator=generator, dtype=torch.float64)
+    found = Moments(f.mean(1)[None], torch.cov(f, correction=0).view(1, channels, channels))
+    return Moments(*(t.to(dtype) for t in found)), (other @ other.T / 50).to(dtype)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 7, 8, 9, 31, 33, 64, 130])
+@pytest.mark.parametrize("scale", [1.0, 0.125])
+def test_gram_matrices_are_apart_by_the_mean_square_of_their_difference(
+    channels: int, scale: float
+) -> None:
+    found, target = moments(channels, torch.float32)
+    mine = Moments(*(t.clone().requires_grad_() for t in found))
+    theirs = Moments(*(t.double().requires_grad_() for t in found))
+    value = gram_distance(mine, target, scale)
+    gram = theirs.covariance[0] + torch.outer(theirs.mean[0], theirs.mean[0])
+    expected = F.mse_loss(scale * gram, target.double())
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-30)
+    (-3 * value).backward()
+    (-3 * expected).backward()
+    for ours, known in zip(mine, theirs):
+        close = {"rtol": 1e-5, "atol": 1e-6 * float(known.grad.abs().max())}
+        torch.testing.assert_close(ours.grad.double(), known.grad, **close)
+
+
+def test_gram_matrices_in_double_precision_have_the_right_gradient() -> None:
+    found, target = moments(5, torch.float64)
+    symmetric = found.covariance.requires_grad_()
+
+    def distance(mean: Tensor, root: Tensor) -> Tensor:
+        return gram_distance(Moments(mean, root + root.mT), target, 0.3)
+
+    assert torch.autograd.gradcheck(distance, (found.mean.requires_grad_(), symmetric))

@@ -28,6 +28,7 @@ NAMES = {
     "current_backend",
     "current_precision",
     "freeze",
+    "gram_distance",
     "mean_square",
     "moments_of",
     "set_precision",
