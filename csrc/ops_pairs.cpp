@@ -1,9 +1,12 @@
-// A move of L-BFGS on a CPU, in two operators (nst/pairs.py has the equations, and the same in torch's
-// operators).  `rows` is its matrix: two rows that nobody reads, S and Y, then s, y and push.
+// A move of L-BFGS on a CPU, in three operators (nst/pairs.py and nst/compact.py have the equations, and the
+// same in torch's operators).  `rows` is its matrix: two rows that nobody reads, S and Y, then s, y and push.
 //
 //   pairs_look(x, g, is_placed, low, high, rows, before, free, products)
 //       free, push and, if it was placed before, y; before = g;
 //       products (3, rows - 2), float64: of s, y and push with all rows but the first two
+//   pairs_shares(products, sy, yy, is_kept, oldest, scale, is_placed, rate, boldness, least, count, to, shares)
+//       takes in the pair s, y, if it was placed before and s.y is more than `least`, and says where it
+//       goes; how much of each row of S and Y, and of push, the step has; all numbers float64
 //   pairs_go(x, rows, free, to, shares, longest, low, high)
 //       rows[to] = s, y, if `to` has places beyond the first two
 //       s = -free (sum_i shares[i] row i of S and Y, + shares[-1] push), not longer than `longest` on
@@ -11,6 +14,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -94,6 +98,93 @@ void pairs_look(const Tensor& x, const Tensor& g, bool is_placed, double low, do
       for (int k = 0; k < seen; ++k) found[k * known + i] += sums[(part * known + i) * seen + k];
 }
 
+// The state of the compact form, for m pairs.
+struct Compact {
+  int64_t m;
+  double *found[seen], *sy, *yy, *scale;  // found: products of s, y and push with S, Y, s, y and push
+  bool* is_kept;
+  int64_t* oldest;
+
+  Compact(const Tensor& products, Tensor& sy_, Tensor& yy_, Tensor& is_kept_, Tensor& oldest_,
+          Tensor& scale_)
+      : m(is_kept_.numel()) {
+    const int64_t known = 2 * m + seen;
+    double* first = data_of<double>(products, ScalarType::Double, seen * known, "the products");
+    for (int i = 0; i < seen; ++i) found[i] = first + i * known;
+    sy = data_of<double>(sy_, ScalarType::Double, m * m, "s.y");
+    yy = data_of<double>(yy_, ScalarType::Double, m * m, "y.y");
+    is_kept = data_of<bool>(is_kept_, ScalarType::Bool, m, "the pairs that count");
+    oldest = data_of<int64_t>(oldest_, ScalarType::Long, 1, "the oldest pair");
+    scale = data_of<double>(scale_, ScalarType::Double, 1, "the scale");
+    if (*oldest < 0 || *oldest >= m) refuse("pairs: the oldest pair is none of them");
+  }
+
+  // Takes in s and y, if they say something.
+  bool remember(double least, double boldness) {
+    const double s_s = found[0][2 * m], s_y = found[0][2 * m + 1], y_y = found[1][2 * m + 1];
+    if (!(s_y > least)) return false;
+    const int64_t i = *oldest;
+    for (double* with : found) with[i] = with[2 * m], with[m + i] = with[2 * m + 1];
+    for (int64_t j = 0; j < m; ++j) {
+      sy[j * m + i] = found[1][j];  // s_j.y of all older s_j: R needs no more of a new pair
+      yy[j * m + i] = yy[i * m + j] = found[1][m + j];
+    }
+    *scale = std::pow(s_y / y_y, 1 - boldness) * std::pow(s_s / s_y, boldness);
+    is_kept[i] = true;
+    *oldest = (i + 1) % m;
+    return true;
+  }
+
+  // shares: of S, of Y, of push; zeros beforehand.
+  void share(double rate, double count, double* shares) {
+    std::vector<int64_t> at;  // the pairs that count, oldest first
+    for (int64_t k = 0; k < m; ++k)
+      if (const int64_t i = (*oldest + k) % m; is_kept[i]) at.push_back(i);
+    const int64_t n = static_cast<int64_t>(at.size());
+    const double *of_s = found[2], *of_y = found[2] + m, push_push = found[2][2 * m + 2];
+    const auto r = [&](int64_t a, int64_t b) { return sy[at[a] * m + at[b]]; };
+    std::vector<double> u(n), v(n);
+    for (int64_t a = n - 1; a >= 0; --a) {  // R u = S g
+      u[a] = of_s[at[a]];
+      for (int64_t b = a + 1; b < n; ++b) u[a] -= r(a, b) * u[b];
+      u[a] /= r(a, a);
+    }
+    double slope = *scale * push_push;  // of H g against g; the step is its opposite
+    for (int64_t a = 0; a < n; ++a) {   // R^T v = (D + c Y Y^T) u - c Y g
+      double y_yu = -of_y[at[a]];
+      for (int64_t b = 0; b < n; ++b) y_yu += yy[at[a] * m + at[b]] * u[b];
+      v[a] = r(a, a) * u[a] + *scale * y_yu;
+      for (int64_t b = 0; b < a; ++b) v[a] -= r(b, a) * v[b];
+      v[a] /= r(a, a);
+      slope += v[a] * of_s[at[a]] - *scale * u[a] * of_y[at[a]];
+    }
+    if (slope >= 0) {
+      for (int64_t a = 0; a < n; ++a)
+        shares[at[a]] = rate * v[a], shares[m + at[a]] = -rate * *scale * u[a];
+      shares[2 * m] = rate * *scale;
+      return;
+    }
+    // no longer than the first step: |push|_1 is the root of this product at the most
+    shares[2 * m] = rate / std::max(std::sqrt(push_push * count), 1.0);
+    std::fill_n(is_kept, m, false);
+    *scale = 1;
+  }
+};
+
+void pairs_shares(const Tensor& products, Tensor sy, Tensor yy, Tensor is_kept, Tensor oldest, Tensor scale,
+                  bool is_placed, double rate, double boldness, double least, int64_t count, Tensor to,
+                  Tensor shares) {
+  Compact compact(products, sy, yy, is_kept, oldest, scale);
+  const int64_t m = compact.m, newest = *compact.oldest;
+  int64_t* places = data_of<int64_t>(to, ScalarType::Long, 2, "the places of s and y");
+  double* found = data_of<double>(shares, ScalarType::Double, 2 * m + 1, "the shares");
+  const bool is_new = is_placed && compact.remember(least, boldness);
+  places[0] = is_new ? 2 + newest : 0;
+  places[1] = is_new ? 2 + m + newest : 1;
+  std::fill_n(found, 2 * m + 1, 0.0);
+  compact.share(rate, static_cast<double>(count), found);
+}
+
 // What the step is made of: rows with their shares, and where s and y are kept.
 struct Step {
   std::vector<float> shares;  // of S and Y, then of push
@@ -155,12 +246,16 @@ void pairs_go(Tensor x, Tensor matrix, const Tensor& free, const Tensor& to, con
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
   m.def("pairs_look(Tensor x, Tensor g, bool is_placed, float low, float high, Tensor(a!) rows, "
         "Tensor(b!) before, Tensor(c!) free, Tensor(d!) products) -> ()");
+  m.def("pairs_shares(Tensor(a!) products, Tensor(b!) sy, Tensor(c!) yy, Tensor(d!) is_kept, "
+        "Tensor(e!) oldest, Tensor(f!) scale, bool is_placed, float rate, float boldness, float least, "
+        "int count, Tensor(g!) to, Tensor(h!) shares) -> ()");
   m.def("pairs_go(Tensor(a!) x, Tensor(b!) rows, Tensor free, Tensor to, Tensor shares, float longest, "
         "float low, float high) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
   m.impl("pairs_look", TORCH_BOX(&pairs_look));
+  m.impl("pairs_shares", TORCH_BOX(&pairs_shares));
   m.impl("pairs_go", TORCH_BOX(&pairs_go));
 }
 

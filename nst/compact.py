@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .moves import EVERYWHERE, Box, LBFGSMove, State, resized, scale_of
-from .pairs import Pairs, pairs_for
+from .pairs import NativePairs, Pairs, pairs_for
 
 
 def lbfgs_move(device: torch.device, *how: Any) -> LBFGSMove | CompactMove:
@@ -63,12 +63,26 @@ class CompactMove:
         g = g.contiguous()  # on CUDA it comes channels_last
         pairs = self.pairs or self._begin(g)
         found, to = pairs.look(x, g, self.box, self.is_placed), self.unread
-        if self.is_placed:
-            found, to = self._remember(found)
-        shares = self._shares(found) if self.has_pairs else self._first_shares(pairs.push)
+        if not self.is_placed and not self.has_pairs:
+            shares = self._first_shares(pairs.push)
+        elif isinstance(pairs, NativePairs):
+            shares, to = self._native_shares(found)
+        else:
+            if self.is_placed:
+                found, to = self._remember(found)
+            shares = self._shares(found)
+        self.has_pairs |= self.is_placed
         pairs.go(x, to, shares, self.longest, self.box)
         self.is_placed = True
         return True
+
+    def _native_shares(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """What `_remember` and `_shares` do, in one operator (csrc/ops_pairs.cpp)."""
+        to, shares = torch.empty_like(self.unread), found.new_empty(2 * self.rows + 1)
+        known = (self.sy, self.yy, self.is_kept, self.oldest, self.scale)
+        how = (self.is_placed, self.rate, self.boldness, LBFGSMove.LEAST, self.numbers)
+        torch.ops.fastconv.pairs_shares.default(found, *known, *how, to, shares)
+        return shares, to
 
     def _first_shares(self, push: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(push, 1).double()
@@ -95,7 +109,6 @@ class CompactMove:
         self.scale = torch.where(is_useful, scale_of(sy, yy, ss, self.boldness), self.scale)
         self.is_kept |= is_new
         self.oldest = torch.where(is_useful, (self.oldest + 1) % self.rows, self.oldest)
-        self.has_pairs = True
         return found, torch.where(is_useful, both + 2, self.unread)
 
     def _shares(self, found: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from asking import questions
 from test_moves import ours, start, theirs, valley, valley_gradient
 from torch import Tensor
 
+from fastconv.registry import has
 from nst.compact import CompactMove, lbfgs_move
 from nst.moves import LBFGSMove
+from nst.pairs import NativePairs, Pairs
 
 DOUBLE = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -159,3 +161,115 @@ def test_float32_falls_as_far_in_both_forms() -> None:
             move.move(x, g)
         losses.append(float(steep(x)))
     assert losses[1] < 2 * losses[0] + 1e-4
+
+# Some numbers of float32, and pieces and parts of rows beyond them (csrc/ops_pairs.cpp).
+SIZES = [(1, 1), (2, 5), (3, 11), (26, 27), (5, 137), (90, 61), (150, 220)]
+
+
+def both_forms(history: int, boldness: float = 0.25) -> tuple[CompactMove, CompactMove]:
+    how = (0.7, history, 0.05, (0.0, 1.0), boldness)
+    return CompactMove(*how), CompactMove(*how)
+
+
+def noisy_valley(x: Tensor, generator: torch.Generator) -> Tensor:
+    """The gradient of a valley whose floor is partly outside of [0, 1]; some pairs are of no use."""
+    slope = torch.logspace(0, 1.5, x.numel()).view_as(x)
+    target = torch.linspace(-0.3, 1.3, x.numel()).view_as(x).flip(-1)
+    return slope * (x - target) + 0.2 * torch.randn(x.shape, generator=generator)
+
+
+@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@pytest.mark.parametrize("hw", SIZES)
+@pytest.mark.parametrize("history", [1, 2, 7])
+def test_the_native_operators_move_as_torch_s(
+    hw: tuple[int, int], history: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step for step from the same place: later, rounding would lead both apart."""
+    mine, theirs = both_forms(history)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(1, 3, *hw, generator=generator)
+    for _ in range(3 * history + 6):
+        y, g = x.clone(), noisy_valley(x, generator)
+        with monkeypatch.context() as patched:
+            patched.setattr("nst.pairs.has", lambda name: False)
+            theirs.load(mine.state())
+            theirs.move(y, g)
+        assert type(theirs.pairs) is Pairs
+        mine.move(x, g)
+        assert type(mine.pairs) is NativePairs
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-5)
+        ours, known = mine.state(), theirs.state()
+        assert ours["rows"] == known["rows"]
+        assert ours["oldest"] == known["oldest"]
+        assert ours["scale"] == pytest.approx(known["scale"], rel=1e-4)
+        for name in ("before", "step"):
+            torch.testing.assert_close(ours[name], known[name], rtol=0, atol=1e-5)
+        for a, b in zip(ours["pairs"], known["pairs"], strict=True):
+            torch.testing.assert_close(a[:2], b[:2], rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+def test_the_native_operators_forget_their_pairs_where_these_lead_uphill() -> None:
+    move, _ = both_forms(4)
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(1, 3, 9, 13, generator=generator)
+    for _ in range(4):
+        move.move(x, noisy_valley(x, generator))
+    assert move.state()["pairs"]
+    move.scale.fill_(-1e6)
+    before, g = x.clone(), noisy_valley(x, generator)
+    move.pairs.before.copy_(g)  # a pair with y = 0 is of no use, and leaves the scale as it is
+    move.move(x, g)
+    went = before - x
+    assert move.state()["pairs"] == []
+    assert float(move.scale) == 1.0
+    assert 0 < float(went.abs().sum()) <= 0.7
+    assert float((went * g).sum()) > 0
+
+
+@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+def test_the_native_operators_give_the_same_bits_on_any_number_of_threads() -> None:
+    generator = torch.Generator().manual_seed(5)
+    x, g, step = torch.rand(3, 1, 3, 150, 200, generator=generator)
+    pairs, shares = NativePairs(x, 3), torch.linspace(-1, 1, 7, dtype=torch.float64)
+    pairs.kept.copy_(torch.rand(pairs.kept.shape, generator=generator))
+    found = []
+    for threads in (1, 2, 3):
+        before, y = torch.get_num_threads(), x.clone()
+        torch.set_num_threads(threads)
+        try:
+            pairs.step.copy_(step)
+            pairs.before.copy_(step)
+            products = pairs.look(y, g, (0.0, 1.0), is_placed=True)
+            pairs.go(y, torch.tensor([0, 1]), shares, 0.05, (0.0, 1.0))
+        finally:
+            torch.set_num_threads(before)
+        found.append((products, y))
+    for products, y in found[1:]:
+        assert torch.equal(products, found[0][0])
+        assert torch.equal(y, found[0][1])
+
+
+@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+def test_the_native_operators_refuse_what_they_would_read_wrongly() -> None:
+    ops, x = torch.ops.fastconv, torch.zeros(40)
+    rows, free, found = torch.zeros(7, 64), torch.zeros(40), torch.zeros(3, 5, dtype=torch.float64)
+    look = [x, x, True, 0.0, 1.0, rows, free, free, found]
+    go = [x, rows, free, torch.tensor([0, 1]), torch.zeros(3, dtype=torch.float64), 1.0, 0.0, 1.0]
+    ops.pairs_look(*look)
+    ops.pairs_go(*go)
+    for call, place, wrong in (
+        (look, 0, torch.zeros(65)),
+        (look, 1, torch.zeros(39)),
+        (look, 1, torch.zeros(80)[::2]),
+        (look, 5, torch.zeros(4, 64)),
+        (look, 5, torch.zeros(7, 63)),
+        (look, 8, torch.zeros(3, 5)),
+        (go, 2, torch.zeros(41)),
+        (go, 3, torch.tensor([0, 4])),
+        (go, 3, torch.tensor([-1, 1])),
+        (go, 4, torch.zeros(4, dtype=torch.float64)),
+    ):
+        arguments = [*call[:place], wrong, *call[place + 1 :]]
+        with pytest.raises(ValueError, match="pairs: expects"):
+            (ops.pairs_look if call is look else ops.pairs_go)(*arguments)
