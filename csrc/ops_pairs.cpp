@@ -1,15 +1,16 @@
 // A move of L-BFGS on a CPU, in three operators (nst/pairs.py and nst/compact.py have the equations, and the
-// same in torch's operators).  `rows` is its matrix: two rows that nobody reads, S and Y, then s, y and push.
+// same in torch's operators).  `rows` is its matrix: two rows that nobody reads, S and Y, then s and y, and one
+// for push, which is made anew wherever it is wanted: that is less to read and write.
 //
-//   pairs_look(x, g, is_placed, low, high, rows, before, free, products)
-//       free, push and, if it was placed before, y; before = g;
+//   pairs_look(x, g, is_placed, low, high, rows, before, products)
+//       y, if it was placed before;  before = g
 //       products (3, rows - 2), float64: of s, y and push with all rows but the first two
 //   pairs_shares(products, sy, yy, is_kept, oldest, scale, is_placed, rate, boldness, least, count, to, shares)
 //       takes in the pair s, y, if it was placed before and s.y is more than `least`, and says where it
 //       goes; how much of each row of S and Y, and of push, the step has; all numbers float64
-//   pairs_go(x, rows, free, to, shares, longest, low, high)
+//   pairs_go(x, g, rows, to, shares, longest, low, high)
 //       rows[to] = s, y, if `to` has places beyond the first two
-//       s = -free (sum_i shares[i] row i of S and Y, + shares[-1] push), not longer than `longest` on
+//       s = -free (sum_i shares[i] row i of S and Y, + shares[-1] g), not longer than `longest` on
 //       average;  x += s, at most up to the walls;  s becomes the way it went
 #include <torch/csrc/stable/library.h>
 
@@ -67,29 +68,33 @@ struct Rows {
   }
 };
 
+PairsBox box_of(double low, double high) { return {static_cast<float>(low), static_cast<float>(high)}; }
+
 void pairs_look(const Tensor& x, const Tensor& g, bool is_placed, double low, double high, Tensor matrix,
-                Tensor before, Tensor free, Tensor products) {
+                Tensor before, Tensor products) {
   const int64_t count = x.numel();
   const Rows rows(matrix, count);
   const int64_t known = rows.rows - 2;
   const float* place = data_of<float>(x, ScalarType::Float, count, "x");
   const float* gradient = data_of<float>(g, ScalarType::Float, count, "g");
   float* last = data_of<float>(before, ScalarType::Float, count, "the gradient before");
-  float* is_free = data_of<float>(free, ScalarType::Float, count, "what is free");
   double* found = data_of<double>(products, ScalarType::Double, seen * known, "the products");
   std::vector<double> sums(rows.parts() * known * seen);
   parallel_for(rows.parts(), [&](int64_t part, int64_t) {
     const PairsKernels& k = *kernels().pairs;
+    alignas(64) float push[piece] = {};
     auto* own = reinterpret_cast<double(*)[seen]>(sums.data() + part * known * seen);
     const int64_t end = std::min(rows.pieces(), (part + 1) * pieces_in_part);
     for (int64_t index = part * pieces_in_part; index < end; ++index) {
-      const int64_t at = index * piece, length = rows.length_of(index);
-      const float* const with[seen] = {rows.newest(0) + at, rows.newest(1) + at, rows.newest(2) + at};
-      k.look({place + at, gradient + at, is_placed ? last + at : nullptr, static_cast<float>(low),
-              static_cast<float>(high), is_free + at, rows.newest(2) + at, rows.newest(1) + at, length});
+      const int64_t at = index * piece, length = rows.length_of(index), whole = rows.whole_of(index);
+      const float* const with[seen] = {rows.newest(0) + at, rows.newest(1) + at, push};
+      std::fill_n(push + length, whole - length, 0.f);
+      k.look({place + at, gradient + at, is_placed ? last + at : nullptr, push, rows.newest(1) + at, length},
+             box_of(low, high));
       std::copy_n(gradient + at, length, last + at);
-      for (int64_t i = 0; i < known; ++i)
+      for (int64_t i = 0; i + 1 < known; ++i)
         k.multiply(rows.piece_of(2 + i, index, 3 + i, 2), with, own[i]);
+      k.multiply({push, push, whole}, with, own[known - 1]);
     }
   });
   std::fill_n(found, seen * known, 0.0);
@@ -202,33 +207,32 @@ Step step_of(const Rows& rows, const Tensor& to, const Tensor& shares) {
 }
 
 // A piece of the step before it is shortened, and its absolute sum.
-double make_step(const Rows& rows, const Step& step, const float* is_free, int64_t index) {
+double make_step(const Rows& rows, const Step& step, const float* x, const float* g, PairsBox box,
+                 int64_t index) {
   const PairsKernels& k = *kernels().pairs;
   const int64_t at = index * piece, whole = rows.whole_of(index), pairs = rows.rows - 2 - seen;
   for (int i = 0; step.keeps && i < 2; ++i)
     std::copy_n(rows.newest(i) + at, whole, rows.row(step.to[i]) + at);
   float* made = rows.newest(0) + at;
   std::fill_n(made, whole, 0.f);
-  k.add(rows.piece_of(rows.rows - 1, index, 2, 2), -step.shares[pairs], made);
-  for (int64_t i = 0; i < pairs; ++i) {
-    const bool is_last = i + 1 == pairs;
-    k.add(rows.piece_of(2 + i, index, is_last ? rows.rows : 3 + i, rows.rows - 1), -step.shares[i], made);
-  }
-  return k.rest(is_free + at, rows.length_of(index), made);
+  for (int64_t i = 0; i < pairs; ++i)
+    k.add(rows.piece_of(2 + i, index, i + 1 == pairs ? rows.rows : 3 + i, 2), -step.shares[i], made);
+  return k.push(x + at, g + at, -step.shares[pairs], box, rows.length_of(index), made);
 }
 
-void pairs_go(Tensor x, Tensor matrix, const Tensor& free, const Tensor& to, const Tensor& shares,
-              double longest, double low, double high) {
+void pairs_go(Tensor x, const Tensor& g, Tensor matrix, const Tensor& to, const Tensor& shares, double longest,
+              double low, double high) {
   const int64_t count = x.numel();
   const Rows rows(matrix, count);
   const Step step = step_of(rows, to, shares);
   float* place = data_of<float>(x, ScalarType::Float, count, "x");
-  const float* is_free = data_of<const float>(free, ScalarType::Float, count, "what is free");
+  const float* gradient = data_of<const float>(g, ScalarType::Float, count, "g");
+  const PairsBox box = box_of(low, high);
   std::vector<double> lengths(rows.pieces());
   parallel_for(rows.parts(), [&](int64_t part, int64_t) {
     const int64_t end = std::min(rows.pieces(), (part + 1) * pieces_in_part);
     for (int64_t index = part * pieces_in_part; index < end; ++index)
-      lengths[index] = make_step(rows, step, is_free, index);
+      lengths[index] = make_step(rows, step, place, gradient, box, index);
   });
   double length = 0;
   for (const double each : lengths) length += each;
@@ -236,8 +240,8 @@ void pairs_go(Tensor x, Tensor matrix, const Tensor& free, const Tensor& to, con
   const float factor = length > most ? static_cast<float>(most / length) : 1.f;
   parallel_for(rows.parts(), [&](int64_t part, int64_t) {
     const int64_t at = part * pieces_in_part * piece;
-    kernels().pairs->go(factor, static_cast<float>(low), static_cast<float>(high),
-                        std::min(pieces_in_part * piece, count - at), place + at, rows.newest(0) + at);
+    kernels().pairs->go(factor, box, std::min(pieces_in_part * piece, count - at), place + at,
+                        rows.newest(0) + at);
   });
 }
 
@@ -245,11 +249,11 @@ void pairs_go(Tensor x, Tensor matrix, const Tensor& free, const Tensor& to, con
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
   m.def("pairs_look(Tensor x, Tensor g, bool is_placed, float low, float high, Tensor(a!) rows, "
-        "Tensor(b!) before, Tensor(c!) free, Tensor(d!) products) -> ()");
+        "Tensor(b!) before, Tensor(c!) products) -> ()");
   m.def("pairs_shares(Tensor(a!) products, Tensor(b!) sy, Tensor(c!) yy, Tensor(d!) is_kept, "
         "Tensor(e!) oldest, Tensor(f!) scale, bool is_placed, float rate, float boldness, float least, "
         "int count, Tensor(g!) to, Tensor(h!) shares) -> ()");
-  m.def("pairs_go(Tensor(a!) x, Tensor(b!) rows, Tensor free, Tensor to, Tensor shares, float longest, "
+  m.def("pairs_go(Tensor(a!) x, Tensor g, Tensor(b!) rows, Tensor to, Tensor shares, float longest, "
         "float low, float high) -> ()");
 }
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .moves import EVERYWHERE, Box, LBFGSMove, State, resized, scale_of
+from .moves import EVERYWHERE, Box, LBFGSMove, State, free_of, resized, scale_of
 from .pairs import NativePairs, Pairs, pairs_for
 
 
@@ -64,7 +64,7 @@ class CompactMove:
         pairs = self.pairs or self._begin(g)
         found, to = pairs.look(x, g, self.box, self.is_placed), self.unread
         if not self.is_placed and not self.has_pairs:
-            shares = self._first_shares(pairs.push)
+            shares = self._first_shares(g * free_of(x, g, self.box))
         elif isinstance(pairs, NativePairs):
             shares, to = self._native_shares(found)
         else:

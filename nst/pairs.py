@@ -40,6 +40,8 @@ class Pairs:
 
     CHUNKS = 64
 
+    free: Tensor | None = None
+
     def __init__(self, g: Tensor, count: int) -> None:
         lines = -(-g.numel() // (16 * self.CHUNKS)) | 1
         self.rows = g.new_zeros(2 + 2 * count + 3, lines * 16 * self.CHUNKS)
@@ -47,11 +49,11 @@ class Pairs:
         self.known, self.newest = self.rows[2:-3], self.rows[-3:]
         self.step, self.y, self.push = self.newest[:, : g.numel()].view(3, *g.shape)
         self.kept = self.known[:, : g.numel()].view(2, count, *g.shape)
-        self.before, self.free = torch.zeros(2, *g.shape, dtype=g.dtype, device=g.device)
+        self.before = torch.zeros_like(g)
 
     def look(self, x: Tensor, g: Tensor, box: Box, is_placed: bool) -> Tensor:
         """(3, 2 count + 3), float64; y only if `before` is known."""
-        free_of(x, g, box, self.free)
+        self.free = free_of(x, g, box, self.free)
         torch.mul(g, self.free, out=self.push)
         if is_placed:
             torch.sub(g, self.before, out=self.y).mul_(self.free)
@@ -74,14 +76,14 @@ class Pairs:
 
 
 class NativePairs(Pairs):
-    """The same, each in one operator (csrc/ops_pairs.cpp)."""
+    """The same, each in one operator (csrc/ops_pairs.cpp), which makes `free` and `push` on the way."""
 
     def look(self, x: Tensor, g: Tensor, box: Box, is_placed: bool) -> Tensor:
         found = g.new_empty(3, len(self.read), dtype=torch.float64)
         look = torch.ops.fastconv.pairs_look.default
-        look(x, g, is_placed, *box, self.rows, self.before, self.free, found)
+        look(x, g, is_placed, *box, self.rows, self.before, found)
         return found
 
     def go(self, x: Tensor, to: Tensor, shares: Tensor, longest: float, box: Box) -> None:
         go = torch.ops.fastconv.pairs_go.default
-        go(x, self.rows, self.free, to, shares, longest, *box)
+        go(x, self.before, self.rows, to, shares, longest, *box)

@@ -268,11 +268,13 @@ struct PairsLook {
   const float* x;
   const float* g;
   const float* before;  // the gradient at the last place, or null
-  float low, high;      // the walls of the box
-  float* free;
   float* push;
   float* y;
   int64_t count;
+};
+
+struct PairsBox {
+  float low, high;
 };
 
 // A piece of a row, and one that is read next, to be fetched meanwhile.
@@ -285,16 +287,16 @@ struct PairsRow {
 struct PairsKernels {
   static constexpr int64_t whole = 32;
   static constexpr int seen = 3;
-  // free = 1, or 0 where x - g is beyond a wall that x is at;  push = free g,  y = free (g - before)
-  void (*look)(const PairsLook&);
+  // push = free g,  y = free (g - before);  free = 0 where x - g is beyond a wall that x is at, else 1
+  void (*look)(const PairsLook&, PairsBox);
   // sums[i] += row . with[i]
   void (*multiply)(const PairsRow&, const float* const (&with)[seen], double (&sums)[seen]);
   // to += factor row
   void (*add)(const PairsRow&, float factor, float* to);
-  // step *= free; its absolute sum
-  double (*rest)(const float* free, int64_t count, float* step);
+  // step = free (step + factor g); its absolute sum
+  double (*push)(const float* x, const float* g, float factor, PairsBox, int64_t count, float* step);
   // x becomes x + factor step, at most a wall; step becomes the way it went
-  void (*go)(float factor, float low, float high, int64_t count, float* x, float* step);
+  void (*go)(float factor, PairsBox, int64_t count, float* x, float* step);
 };
 
 struct Kernels {

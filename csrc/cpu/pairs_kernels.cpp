@@ -11,10 +11,15 @@ namespace {
 constexpr int64_t line = 16;  // floats
 constexpr int64_t whole = PairsKernels::whole;
 
-inline V within(V v, V low, V high) {
-  v = v < low ? low : v;
-  return v > high ? high : v;
-}
+struct Walls {
+  V low, high;
+  explicit Walls(PairsBox box) : low(broadcast(box.low)), high(broadcast(box.high)) {}
+  V within(V v) const {
+    v = v < low ? low : v;
+    return v > high ? high : v;
+  }
+  V free(V x, V g) const { return within(x - g) != x ? broadcast(1.f) : V{}; }
+};
 
 // take(at, load, store) for whole vectors, and with the first lanes alone for the rest.
 template <class Take>
@@ -27,12 +32,10 @@ inline void for_vectors(int64_t count, const Take& take) {
          [i, rest](float* to, V v) { store_first(to + i, v, rest); });
 }
 
-void look(const PairsLook& p) {
-  const V low = broadcast(p.low), high = broadcast(p.high), one = broadcast(1.f);
+void look(const PairsLook& p, PairsBox box) {
+  const Walls walls(box);
   for_vectors(p.count, [&](const auto& from, const auto& put) {
-    const V x = from(p.x), g = from(p.g);
-    const V free = within(x - g, low, high) != x ? one : V{};
-    put(p.free, free);
+    const V g = from(p.g), free = walls.free(from(p.x), g);
     put(p.push, g * free);
     if (p.before != nullptr) put(p.y, (g - from(p.before)) * free);
   });
@@ -68,24 +71,27 @@ void add(const PairsRow& p, float factor, float* to) {
   }
 }
 
-double rest(const float* free, int64_t count, float* step) {
+double push(const float* x, const float* g, float factor, PairsBox box, int64_t count, float* step) {
+  const Walls walls(box);
+  const V times = broadcast(factor);
   V sum = {};
   for_vectors(count, [&](const auto& from, const auto& put) {
-    const V v = from(step) * from(free);
+    const V slope = from(g), v = (from(step) + times * slope) * walls.free(from(x), slope);
     put(step, v);
     sum += v < V{} ? -v : v;
   });
   float lanes[L];
   store(lanes, sum);
-  double whole_sum = 0;
-  for (const float lane : lanes) whole_sum += lane;
-  return whole_sum;
+  double total = 0;
+  for (const float lane : lanes) total += lane;
+  return total;
 }
 
-void go(float factor, float low, float high, int64_t count, float* x, float* step) {
-  const V times = broadcast(factor), lowest = broadcast(low), highest = broadcast(high);
+void go(float factor, PairsBox box, int64_t count, float* x, float* step) {
+  const Walls walls(box);
+  const V times = broadcast(factor);
   for_vectors(count, [&](const auto& from, const auto& put) {
-    const V here = from(x), there = within(here + times * from(step), lowest, highest);
+    const V here = from(x), there = walls.within(here + times * from(step));
     put(step, there - here);
     put(x, there);
   });
@@ -94,6 +100,6 @@ void go(float factor, float low, float high, int64_t count, float* x, float* ste
 }  // namespace
 
 extern const PairsKernels pairs_kernels;
-const PairsKernels pairs_kernels = {look, multiply, add, rest, go};
+const PairsKernels pairs_kernels = {look, multiply, add, push, go};
 
 }  // namespace fastconv::FASTCONV_ISA

@@ -253,9 +253,9 @@ def test_the_native_operators_give_the_same_bits_on_any_number_of_threads() -> N
 @pytest.mark.skipif(not has("native"), reason="the native backend is not here")
 def test_the_native_operators_refuse_what_they_would_read_wrongly() -> None:
     ops, x = torch.ops.fastconv, torch.zeros(40)
-    rows, free, found = torch.zeros(7, 64), torch.zeros(40), torch.zeros(3, 5, dtype=torch.float64)
-    look = [x, x, True, 0.0, 1.0, rows, free, free, found]
-    go = [x, rows, free, torch.tensor([0, 1]), torch.zeros(3, dtype=torch.float64), 1.0, 0.0, 1.0]
+    rows, found = torch.zeros(7, 64), torch.zeros(3, 5, dtype=torch.float64)
+    look = [x, x, True, 0.0, 1.0, rows, x.clone(), found]
+    go = [x, x, rows, torch.tensor([0, 1]), torch.zeros(3, dtype=torch.float64), 1.0, 0.0, 1.0]
     ops.pairs_look(*look)
     ops.pairs_go(*go)
     for call, place, wrong in (
@@ -264,8 +264,10 @@ def test_the_native_operators_refuse_what_they_would_read_wrongly() -> None:
         (look, 1, torch.zeros(80)[::2]),
         (look, 5, torch.zeros(4, 64)),
         (look, 5, torch.zeros(7, 63)),
-        (look, 8, torch.zeros(3, 5)),
-        (go, 2, torch.zeros(41)),
+        (look, 6, torch.zeros(41)),
+        (look, 7, torch.zeros(3, 5)),
+        (go, 1, torch.zeros(41)),
+        (go, 2, torch.zeros(7, 32)),
         (go, 3, torch.tensor([0, 4])),
         (go, 3, torch.tensor([-1, 1])),
         (go, 4, torch.zeros(4, dtype=torch.float64)),
@@ -273,3 +275,25 @@ def test_the_native_operators_refuse_what_they_would_read_wrongly() -> None:
         arguments = [*call[:place], wrong, *call[place + 1 :]]
         with pytest.raises(ValueError, match="pairs: expects"):
             (ops.pairs_look if call is look else ops.pairs_go)(*arguments)
+
+
+@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+def test_the_small_systems_refuse_what_they_would_read_wrongly() -> None:
+    float64 = {"dtype": torch.float64}
+    products, square = torch.ones(3, 7, **float64), torch.eye(2, **float64)
+    kept, oldest, scale = torch.ones(2, dtype=torch.bool), torch.zeros(1, dtype=torch.int64), 1.0
+    to, shares = torch.zeros(2, dtype=torch.int64), torch.zeros(5, **float64)
+    known = [products, square, square.clone(), kept, oldest, torch.tensor(scale, **float64)]
+    known += [True, 1.0, 0.0, 1e-10, 40, to, shares]
+    torch.ops.fastconv.pairs_shares(*known)
+    for place, wrong in (
+        (0, torch.ones(3, 6, **float64)),
+        (1, torch.eye(2)),
+        (3, torch.ones(3, dtype=torch.bool)),
+        (4, torch.full((1,), 2)),
+        (4, torch.full((1,), -1)),
+        (11, torch.zeros(2)),
+        (12, torch.zeros(4, **float64)),
+    ):
+        with pytest.raises(ValueError, match="pairs: "):
+            torch.ops.fastconv.pairs_shares(*known[:place], wrong, *known[place + 1 :])
