@@ -1,17 +1,21 @@
 // A move of L-BFGS on a CPU, in three operators (nst/pairs.py and nst/compact.py have the equations, and the
-// same in torch's operators).  `rows` is its matrix: two rows that nobody reads, S and Y, then s and y, and one
-// for push, which is made anew wherever it is wanted: that is less to read and write.
+// same in torch's operators).
 //
-//   pairs_look(x, g, is_placed, low, high, rows, before, products)
-//       y, if it was placed before;  before = g
-//       products (3, rows - 2), float64: of s, y and push with all rows but the first two
+// `rows` is the matrix of S and Y, then s and y of this move: 16-bit integers, and for each piece of 2048 of them
+// a power of two in `scales`.  What a number loses is 2^-16 of the largest one in its piece at the most.  s is
+// found in `step`, in full.
+//
+//   pairs_look(x, g, is_placed, low, high, rows, scales, step, before, products)
+//       s and, if it was placed before, y;  before = g;
+//       products (3, rows + 1), float64: of s, y and push with S, Y, s, y and push
 //   pairs_shares(products, sy, yy, is_kept, oldest, scale, is_placed, rate, boldness, least, count, to, shares)
 //       takes in the pair s, y, if it was placed before and s.y is more than `least`, and says where it
 //       goes; how much of each row of S and Y, and of push, the step has; all numbers float64
-//   pairs_go(x, g, rows, to, shares, longest, low, high)
-//       rows[to] = s, y, if `to` has places beyond the first two
-//       s = -free (sum_i shares[i] row i of S and Y, + shares[-1] g), not longer than `longest` on
-//       average;  x += s, at most up to the walls;  s becomes the way it went
+//   pairs_go(x, g, rows, scales, step, to, shares, longest, low, high)
+//       rows[to - 2] = s, y, if `to` has no places below 2
+//       step = -free (sum_i shares[i] row i of S and Y, + shares[-1] g), not longer than `longest` on
+//       average;  x += step, at most up to the walls;  step becomes the way it went
+//   pairs_pack(from, row, scales)       a row of its own
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -27,7 +31,7 @@
 namespace fastconv {
 namespace {
 
-constexpr int64_t piece = 2048;  // of a row; with s, y and push it is in the first-level cache
+constexpr int64_t piece = 2048;  // of a row; with those of s, y and push it is in the first-level cache
 constexpr int64_t pieces_in_part = 8;
 constexpr int seen = PairsKernels::seen;
 
@@ -41,18 +45,20 @@ Number* data_of(const Tensor& t, ScalarType type, int64_t count, const char* wha
 // The matrix, and how it is cut.  What is summed over parts is summed in order: no thread's luck is in
 // the result.
 struct Rows {
-  float* data;
+  int16_t* data;
+  float* scales;
   int64_t rows, length, count;
 
-  Rows(const Tensor& matrix, int64_t count) : count(count) {
+  Rows(const Tensor& matrix, const Tensor& scales_, int64_t count) : count(count) {
     if (matrix.dim() != 2) refuse("pairs: expects a matrix of rows");
     rows = matrix.size(0), length = matrix.size(1);
-    if (rows < 2 + seen || length < count || length % PairsKernels::whole != 0)
-      refuse("pairs: expects two rows more than s, y and push, each of whole lines");
-    data = data_of<float>(matrix, ScalarType::Float, rows * length, "the rows");
+    if (count < 1 || rows < 1 || length < count || length % PairsKernels::whole != 0)
+      refuse("pairs: expects rows of whole lines, as long as x");
+    data = data_of<int16_t>(matrix, ScalarType::Short, rows * length, "the rows");
+    scales = data_of<float>(scales_, ScalarType::Float, rows * pieces(), "the scales");
   }
-  float* row(int64_t i) const { return data + i * length; }
-  float* newest(int64_t i) const { return row(rows - seen + i); }
+  int16_t* row(int64_t i) const { return data + i * length; }
+  float& scale(int64_t i, int64_t index) const { return scales[i * pieces() + index]; }
   int64_t pieces() const { return ceil_div(count, piece); }
   int64_t parts() const { return ceil_div(pieces(), pieces_in_part); }
   int64_t length_of(int64_t index) const { return std::min(piece, count - index * piece); }
@@ -60,47 +66,60 @@ struct Rows {
   int64_t whole_of(int64_t index) const {
     return ceil_div(length_of(index), PairsKernels::whole) * PairsKernels::whole;
   }
-  // A piece, of which that of `next`, or the piece after that of `first`, is wanted soon.
-  PairsRow piece_of(int64_t i, int64_t index, int64_t next, int64_t first) const {
-    const bool is_last = next == rows;
+  // Of row i, of which that of row i + 1, or after `last` rows the next piece of the first one, is wanted soon.
+  PairsRow piece_of(int64_t i, int64_t index, int64_t last) const {
+    const bool is_last = i + 1 == last;
     const int64_t after = is_last && index + 1 < pieces() ? piece : 0;
-    return {row(i) + index * piece, row(is_last ? first : next) + index * piece + after, whole_of(index)};
+    const int64_t at = index * piece;
+    return {row(i) + at, scale(i, index), row(is_last ? 0 : i + 1) + at + after, whole_of(index)};
+  }
+  void pack(int64_t i, int64_t index, float* from) const {
+    scale(i, index) = kernels().pairs->pack(from, length_of(index), row(i) + index * piece);
+  }
+  template <class Work>
+  void for_pieces(const Work& work) const {
+    parallel_for(parts(), [&](int64_t part, int64_t) {
+      const int64_t end = std::min(pieces(), (part + 1) * pieces_in_part);
+      for (int64_t index = part * pieces_in_part; index < end; ++index) work(index, part);
+    });
   }
 };
 
 PairsBox box_of(double low, double high) { return {static_cast<float>(low), static_cast<float>(high)}; }
 
 void pairs_look(const Tensor& x, const Tensor& g, bool is_placed, double low, double high, Tensor matrix,
-                Tensor before, Tensor products) {
+                Tensor scales, const Tensor& step, Tensor before, Tensor products) {
   const int64_t count = x.numel();
-  const Rows rows(matrix, count);
-  const int64_t known = rows.rows - 2;
+  const Rows rows(matrix, scales, count);
+  const int64_t known = rows.rows + 1;
+  if (rows.rows < 4) refuse("pairs: expects S and Y, s and y");
   const float* place = data_of<float>(x, ScalarType::Float, count, "x");
   const float* gradient = data_of<float>(g, ScalarType::Float, count, "g");
+  const float* went = data_of<float>(step, ScalarType::Float, rows.length, "the step");
   float* last = data_of<float>(before, ScalarType::Float, count, "the gradient before");
   double* found = data_of<double>(products, ScalarType::Double, seen * known, "the products");
   std::vector<double> sums(rows.parts() * known * seen);
-  parallel_for(rows.parts(), [&](int64_t part, int64_t) {
+  rows.for_pieces([&](int64_t index, int64_t part) {
     const PairsKernels& k = *kernels().pairs;
-    alignas(64) float push[piece] = {};
+    alignas(64) float s[piece], y[piece] = {}, push[piece];
+    const float* const with[seen] = {s, y, push};
     auto* own = reinterpret_cast<double(*)[seen]>(sums.data() + part * known * seen);
-    const int64_t end = std::min(rows.pieces(), (part + 1) * pieces_in_part);
-    for (int64_t index = part * pieces_in_part; index < end; ++index) {
-      const int64_t at = index * piece, length = rows.length_of(index), whole = rows.whole_of(index);
-      const float* const with[seen] = {rows.newest(0) + at, rows.newest(1) + at, push};
-      std::fill_n(push + length, whole - length, 0.f);
-      k.look({place + at, gradient + at, is_placed ? last + at : nullptr, push, rows.newest(1) + at, length},
-             box_of(low, high));
-      std::copy_n(gradient + at, length, last + at);
-      for (int64_t i = 0; i + 1 < known; ++i)
-        k.multiply(rows.piece_of(2 + i, index, 3 + i, 2), with, own[i]);
-      k.multiply({push, push, whole}, with, own[known - 1]);
-    }
+    const int64_t at = index * piece, length = rows.length_of(index);
+    own[known - 1][2] += k.look({place + at, gradient + at, is_placed ? last + at : nullptr, push, y, length},
+                                box_of(low, high));
+    std::fill_n(push + length, rows.whole_of(index) - length, 0.f);
+    std::copy_n(gradient + at, length, last + at);
+    std::copy_n(went + at, length, s);
+    rows.pack(rows.rows - 2, index, s);
+    rows.pack(rows.rows - 1, index, y);
+    for (int64_t i = 0; i < rows.rows; ++i)
+      k.multiply(rows.piece_of(i, index, rows.rows - 2), with, own[i]);
   });
   std::fill_n(found, seen * known, 0.0);
   for (int64_t part = 0; part < rows.parts(); ++part)
     for (int64_t i = 0; i < known; ++i)
       for (int k = 0; k < seen; ++k) found[k * known + i] += sums[(part * known + i) * seen + k];
+  for (int k = 0; k < 2; ++k) found[k * known + known - 1] = found[2 * known + known - 3 + k];
 }
 
 // The state of the compact form, for m pairs.
@@ -193,55 +212,66 @@ void pairs_shares(const Tensor& products, Tensor sy, Tensor yy, Tensor is_kept, 
 // What the step is made of: rows with their shares, and where s and y are kept.
 struct Step {
   std::vector<float> shares;  // of S and Y, then of push
-  const int64_t* to;
-  bool keeps;
+  int64_t to[2];              // beside S and Y, or below 0
 };
 
 Step step_of(const Rows& rows, const Tensor& to, const Tensor& shares) {
-  const int64_t pairs = rows.rows - 2 - seen;
+  const int64_t pairs = rows.rows - 2;
   const double* given = data_of<const double>(shares, ScalarType::Double, pairs + 1, "the shares");
   const int64_t* places = data_of<const int64_t>(to, ScalarType::Long, 2, "the places of s and y");
   for (int i = 0; i < 2; ++i)
     if (places[i] < 0 || places[i] >= 2 + pairs) refuse("pairs: expects places among S and Y");
-  return {std::vector<float>(given, given + pairs + 1), places, places[0] >= 2 && places[1] >= 2};
+  return {std::vector<float>(given, given + pairs + 1), {places[0] - 2, places[1] - 2}};
 }
 
 // A piece of the step before it is shortened, and its absolute sum.
 double make_step(const Rows& rows, const Step& step, const float* x, const float* g, PairsBox box,
-                 int64_t index) {
+                 int64_t index, float* made) {
   const PairsKernels& k = *kernels().pairs;
-  const int64_t at = index * piece, whole = rows.whole_of(index), pairs = rows.rows - 2 - seen;
-  for (int i = 0; step.keeps && i < 2; ++i)
-    std::copy_n(rows.newest(i) + at, whole, rows.row(step.to[i]) + at);
-  float* made = rows.newest(0) + at;
+  const int64_t at = index * piece, whole = rows.whole_of(index), pairs = rows.rows - 2;
+  for (int i = 0; i < 2; ++i) {
+    if (step.to[i] < 0) continue;
+    std::copy_n(rows.row(pairs + i) + at, whole, rows.row(step.to[i]) + at);
+    rows.scale(step.to[i], index) = rows.scale(pairs + i, index);
+  }
   std::fill_n(made, whole, 0.f);
   for (int64_t i = 0; i < pairs; ++i)
-    k.add(rows.piece_of(2 + i, index, i + 1 == pairs ? rows.rows : 3 + i, 2), -step.shares[i], made);
-  return k.push(x + at, g + at, -step.shares[pairs], box, rows.length_of(index), made);
+    if (step.shares[i] != 0) k.add(rows.piece_of(i, index, pairs), -step.shares[i], made);
+  return k.push(x, g, -step.shares[pairs], box, rows.length_of(index), made);
 }
 
-void pairs_go(Tensor x, const Tensor& g, Tensor matrix, const Tensor& to, const Tensor& shares, double longest,
-              double low, double high) {
+void pairs_go(Tensor x, const Tensor& g, Tensor matrix, Tensor scales, Tensor step_, const Tensor& to,
+              const Tensor& shares, double longest, double low, double high) {
   const int64_t count = x.numel();
-  const Rows rows(matrix, count);
+  const Rows rows(matrix, scales, count);
+  if (rows.rows < 4) refuse("pairs: expects S and Y, s and y");
   const Step step = step_of(rows, to, shares);
   float* place = data_of<float>(x, ScalarType::Float, count, "x");
   const float* gradient = data_of<const float>(g, ScalarType::Float, count, "g");
+  float* made = data_of<float>(step_, ScalarType::Float, rows.length, "the step");
   const PairsBox box = box_of(low, high);
   std::vector<double> lengths(rows.pieces());
-  parallel_for(rows.parts(), [&](int64_t part, int64_t) {
-    const int64_t end = std::min(rows.pieces(), (part + 1) * pieces_in_part);
-    for (int64_t index = part * pieces_in_part; index < end; ++index)
-      lengths[index] = make_step(rows, step, place, gradient, box, index);
+  rows.for_pieces([&](int64_t index, int64_t) {
+    const int64_t at = index * piece;
+    lengths[index] = make_step(rows, step, place + at, gradient + at, box, index, made + at);
   });
   double length = 0;
   for (const double each : lengths) length += each;
   const double most = longest * static_cast<double>(count);
   const float factor = length > most ? static_cast<float>(most / length) : 1.f;
-  parallel_for(rows.parts(), [&](int64_t part, int64_t) {
-    const int64_t at = part * pieces_in_part * piece;
-    kernels().pairs->go(factor, box, std::min(pieces_in_part * piece, count - at), place + at,
-                        rows.newest(0) + at);
+  rows.for_pieces([&](int64_t index, int64_t) {
+    kernels().pairs->go(factor, box, rows.length_of(index), place + index * piece, made + index * piece);
+  });
+}
+
+void pairs_pack(const Tensor& from, Tensor row, Tensor scales) {
+  const Rows rows(row, scales, from.numel());
+  const float* numbers = data_of<const float>(from, ScalarType::Float, rows.count, "a row");
+  if (rows.rows != 1) refuse("pairs: expects one row");
+  rows.for_pieces([&](int64_t index, int64_t) {
+    alignas(64) float own[piece];
+    std::copy_n(numbers + index * piece, rows.length_of(index), own);
+    rows.pack(0, index, own);
   });
 }
 
@@ -249,18 +279,20 @@ void pairs_go(Tensor x, const Tensor& g, Tensor matrix, const Tensor& to, const 
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
   m.def("pairs_look(Tensor x, Tensor g, bool is_placed, float low, float high, Tensor(a!) rows, "
-        "Tensor(b!) before, Tensor(c!) products) -> ()");
+        "Tensor(b!) scales, Tensor step, Tensor(c!) before, Tensor(d!) products) -> ()");
   m.def("pairs_shares(Tensor(a!) products, Tensor(b!) sy, Tensor(c!) yy, Tensor(d!) is_kept, "
         "Tensor(e!) oldest, Tensor(f!) scale, bool is_placed, float rate, float boldness, float least, "
         "int count, Tensor(g!) to, Tensor(h!) shares) -> ()");
-  m.def("pairs_go(Tensor(a!) x, Tensor g, Tensor(b!) rows, Tensor to, Tensor shares, float longest, "
-        "float low, float high) -> ()");
+  m.def("pairs_go(Tensor(a!) x, Tensor g, Tensor(b!) rows, Tensor(c!) scales, Tensor(d!) step, Tensor to, "
+        "Tensor shares, float longest, float low, float high) -> ()");
+  m.def("pairs_pack(Tensor from_, Tensor(a!) row, Tensor(b!) scales) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
   m.impl("pairs_look", TORCH_BOX(&pairs_look));
   m.impl("pairs_shares", TORCH_BOX(&pairs_shares));
   m.impl("pairs_go", TORCH_BOX(&pairs_go));
+  m.impl("pairs_pack", TORCH_BOX(&pairs_pack));
 }
 
 }  // namespace fastconv

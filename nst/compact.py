@@ -43,11 +43,11 @@ class CompactMove:
     ) -> None:
         self.rate, self.rows, self.longest = rate, history, longest
         self.box, self.boldness = box, boldness
-        self.pairs: Pairs | None = None
+        self.pairs: Pairs | NativePairs | None = None
         self.is_placed = False  # whether x has been moved, so that s and the gradient there are known
         self.has_pairs = False
 
-    def _begin(self, g: Tensor) -> Pairs:
+    def _begin(self, g: Tensor) -> Pairs | NativePairs:
         self.pairs, self.numbers = pairs_for(g, self.rows), g.numel()
         self.sy, self.yy = g.new_zeros(2, self.rows, self.rows, dtype=torch.float64)
         self.is_kept = g.new_zeros(self.rows, dtype=torch.bool)  # the pairs that count
@@ -143,16 +143,13 @@ class CompactMove:
             return
         known = self.is_kept, self.oldest, self.scale
         pairs = self._begin(smaller.step.new_empty(*smaller.step.shape[:2], *hw))
-        pairs.kept.copy_(resized(smaller.kept.flatten(0, 2), hw).view_as(pairs.kept))
-        self._multiply(pairs)
+        for row in range(self.rows):
+            s, y = smaller.pair(row)
+            pairs.keep(row, (resized(s, hw), resized(y, hw)))
+        self.sy, self.yy = pairs.products()
         self.is_kept, self.oldest, self.scale = known
         self.is_kept = self.is_kept & (self.sy.diagonal() > LBFGSMove.LEAST)
         self.has_pairs = bool(self.is_kept.any())
-
-    def _multiply(self, pairs: Pairs) -> None:
-        """All products, anew."""
-        s, y = pairs.known.view(2, self.rows, -1)
-        self.sy, self.yy = (s @ y.T).double(), (y @ y.T).double()
 
     def state(self) -> State:
         """LBFGSMove's, so that a run can go on elsewhere, and what makes it go on exactly here."""
@@ -162,9 +159,8 @@ class CompactMove:
         oldest = int(self.oldest)
         order = [(oldest + i) % self.rows for i in range(self.rows)]
         rows = [row for row in order if bool(self.is_kept[row])]
-        s, y = pairs.kept
         return {
-            "pairs": [(s[row], y[row], float(self.sy[row, row])) for row in rows],
+            "pairs": [(*pairs.pair(row), float(self.sy[row, row])) for row in rows],
             "scale": float(self.scale),
             "before": pairs.before.clone() if self.is_placed else None,
             "step": pairs.step.clone() if self.is_placed else None,
@@ -186,11 +182,11 @@ class CompactMove:
         exactly = "oldest" in state  # else it is the other form's
         rows = state["rows"] if exactly else list(range(len(known)))
         for row, (s, y, _) in zip(rows, known, strict=True):
-            pairs.kept[0, row], pairs.kept[1, row] = s, y
+            pairs.keep(row, (s, y))
             self.is_kept[row] = self.has_pairs = True
         self.oldest.fill_(state["oldest"] if exactly else len(known) % self.rows)
         if exactly:
             self.sy, self.yy = (products.clone() for products in state["products"])
         else:
-            self._multiply(pairs)
+            self.sy, self.yy = pairs.products()
         self.scale.fill_(state["scale"])

@@ -7,8 +7,9 @@
             s = -free (sum_i shares[i] [S; Y][i] + shares[-1] push), no longer than `longest`
             x += s, at most up to the walls, and s becomes the way it went
 
-On a CPU, where the native backend is, each is one operator: at 512 pixels, with 10 pairs and caches
-full of something else, as a network leaves them, a move takes MEASURED.
+On a CPU, where the native backend is, both wait for memory: each is one operator, and S and Y are
+kept as integers of 16 bits.  At 512 pixels, with 10 pairs and caches full of something else, as a
+network leaves them, a move takes MEASURED.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from fastconv.registry import has
 
 from .moves import Box, free_of, step_within
 
+Pair = tuple[Tensor, Tensor]
 
-def pairs_for(g: Tensor, count: int) -> Pairs:
+
+def pairs_for(g: Tensor, count: int) -> Pairs | NativePairs:
     """Memory for `count` pairs of the shape of g."""
     is_native = g.device.type == "cpu" and g.dtype == torch.float32 and has("native")
     return (NativePairs if is_native else Pairs)(g, count)
@@ -40,8 +43,6 @@ class Pairs:
 
     CHUNKS = 64
 
-    free: Tensor | None = None
-
     def __init__(self, g: Tensor, count: int) -> None:
         lines = -(-g.numel() // (16 * self.CHUNKS)) | 1
         self.rows = g.new_zeros(2 + 2 * count + 3, lines * 16 * self.CHUNKS)
@@ -49,11 +50,24 @@ class Pairs:
         self.known, self.newest = self.rows[2:-3], self.rows[-3:]
         self.step, self.y, self.push = self.newest[:, : g.numel()].view(3, *g.shape)
         self.kept = self.known[:, : g.numel()].view(2, count, *g.shape)
-        self.before = torch.zeros_like(g)
+        self.before, self.free = torch.zeros(2, *g.shape, dtype=g.dtype, device=g.device)
+
+    def pair(self, row: int) -> Pair:
+        """s and y of one of them."""
+        return self.kept[0, row], self.kept[1, row]
+
+    def keep(self, row: int, pair: Pair) -> None:
+        """Put one where another was."""
+        self.kept[0, row], self.kept[1, row] = pair
+
+    def products(self) -> Pair:
+        """s_i.y_j and y_i.y_j of all of them, float64."""
+        s, y = self.known.chunk(2)
+        return (s @ y.T).double(), (y @ y.T).double()
 
     def look(self, x: Tensor, g: Tensor, box: Box, is_placed: bool) -> Tensor:
         """(3, 2 count + 3), float64; y only if `before` is known."""
-        self.free = free_of(x, g, box, self.free)
+        free_of(x, g, box, self.free)
         torch.mul(g, self.free, out=self.push)
         if is_placed:
             torch.sub(g, self.before, out=self.y).mul_(self.free)
@@ -75,15 +89,51 @@ class Pairs:
         step_within(x, self.step, box, room=self.y)
 
 
-class NativePairs(Pairs):
-    """The same, each in one operator (csrc/ops_pairs.cpp), which makes `free` and `push` on the way."""
+class NativePairs:
+    """The same by native operators (csrc/ops_pairs.cpp), in a quarter of the memory traffic.
+
+    S and Y, s and y are rows of integers; every PIECE of a row has a power of two of its own, with
+    which it loses less than 2^-15 of its largest number.  Taken out and put back, a pair is the
+    same bit for bit.  `step` is s in full.
+    """
+
+    PIECE = 2048
+
+    def __init__(self, g: Tensor, count: int) -> None:
+        self.shape, numbers = g.shape, g.numel()
+        length = (-(-numbers // 1024) | 1) * 1024  # an odd number of lines, as above
+        self.rows = torch.zeros(2 * count + 2, length, dtype=torch.int16)
+        self.scales = torch.zeros(2 * count + 2, -(-numbers // self.PIECE))
+        self.row = torch.zeros(length)
+        self.step, self.before = self.row[:numbers].view(g.shape), torch.zeros_like(g)
+
+    def pair(self, row: int) -> Pair:
+        return self._numbers(row), self._numbers(row + len(self.rows) // 2 - 1)
+
+    def keep(self, row: int, pair: Pair) -> None:
+        for place, numbers in zip((row, row + len(self.rows) // 2 - 1), pair):
+            pack = torch.ops.fastconv.pairs_pack.default
+            pack(numbers.contiguous(), self.rows[place, None], self.scales[place, None])
+
+    def _numbers(self, place: int) -> Tensor:
+        scales = self.scales[place].repeat_interleave(self.PIECE)[: self.step.numel()]
+        return (self.rows[place, : self.step.numel()] * scales).view(self.shape)
+
+    def products(self) -> Pair:
+        """Piece by piece: all rows as numbers would take twice the memory that they have."""
+        sums = torch.zeros(2, len(self.rows) // 2 - 1, len(self.rows) // 2 - 1, dtype=torch.float64)
+        for index, scales in enumerate(self.scales[:-2].T):
+            at = slice(index * self.PIECE, (index + 1) * self.PIECE)
+            s, y = (self.rows[:-2, at] * scales[:, None]).double().chunk(2)
+            sums += torch.stack([s @ y.T, y @ y.T])
+        return sums[0], sums[1]
 
     def look(self, x: Tensor, g: Tensor, box: Box, is_placed: bool) -> Tensor:
-        found = g.new_empty(3, len(self.read), dtype=torch.float64)
-        look = torch.ops.fastconv.pairs_look.default
-        look(x, g, is_placed, *box, self.rows, self.before, found)
+        found = torch.empty(3, len(self.rows) + 1, dtype=torch.float64)
+        known = (self.rows, self.scales, self.row, self.before)
+        torch.ops.fastconv.pairs_look.default(x, g, is_placed, *box, *known, found)
         return found
 
     def go(self, x: Tensor, to: Tensor, shares: Tensor, longest: float, box: Box) -> None:
-        go = torch.ops.fastconv.pairs_go.default
-        go(x, self.before, self.rows, to, shares, longest, *box)
+        known = (self.before, self.rows, self.scales, self.row)
+        torch.ops.fastconv.pairs_go.default(x, *known, to, shares, longest, *box)

@@ -263,7 +263,7 @@ struct WinogradGradWeight {
   void (*weights)(const float* du, int64_t element, int64_t count, float* dw);
 };
 
-// A piece of what a move of L-BFGS goes through (ops_pairs.cpp); counts in floats.
+// A piece of what a move of L-BFGS goes through (ops_pairs.cpp); counts in numbers.
 struct PairsLook {
   const float* x;
   const float* g;
@@ -277,18 +277,23 @@ struct PairsBox {
   float low, high;
 };
 
-// A piece of a row, and one that is read next, to be fetched meanwhile.
+// A piece of a row, times its scale, and one that is read next, to be fetched meanwhile.
 struct PairsRow {
-  const float* row;
-  const float* soon;
+  const int16_t* row;
+  float scale;
+  const int16_t* soon;
   int64_t count;  // a multiple of `whole`
 };
 
 struct PairsKernels {
   static constexpr int64_t whole = 32;
   static constexpr int seen = 3;
-  // push = free g,  y = free (g - before);  free = 0 where x - g is beyond a wall that x is at, else 1
-  void (*look)(const PairsLook&, PairsBox);
+  // push = free g,  y = free (g - before);  free = 0 where x - g is beyond a wall that x is at, else 1.
+  // The sum of push^2.
+  double (*look)(const PairsLook&, PairsBox);
+  // The scale of a piece, a power of two, with which `to` are integers; `from` becomes what they stand for,
+  // with zeros up to a whole piece.
+  float (*pack)(float* from, int64_t count, int16_t* to);
   // sums[i] += row . with[i]
   void (*multiply)(const PairsRow&, const float* const (&with)[seen], double (&sums)[seen]);
   // to += factor row

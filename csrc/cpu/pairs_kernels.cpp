@@ -1,15 +1,47 @@
 // The passes of a move of L-BFGS within a box (nst/pairs.py has the equations), piece by piece.
 //
-// All of them wait for memory.  A processor's own prefetching ends with a page of 4 KB, about as long as
-// a piece of a row is: the same piece of the next row is fetched line by line meanwhile.
+// All of them wait for memory.  So rows are kept as integers of 16 bits, with a scale for each piece; and as a
+// processor's own prefetching ends with a page of 4 KB, as long as a piece of a row is, the same piece of the
+// next row is fetched line by line meanwhile.
+#include <math.h>
+
 #include "kernels.h"
 #include "lanes.h"
 
 namespace fastconv::FASTCONV_ISA {
 namespace {
 
-constexpr int64_t line = 16;  // floats
+constexpr int64_t line = 32;  // integers
 constexpr int64_t whole = PairsKernels::whole;
+static_assert(whole % L == 0, "pieces are of whole vectors");
+
+#if defined(__GNUC__)
+typedef int16_t Shorts __attribute__((vector_size(FASTCONV_VECTOR_BYTES / 2)));
+typedef int32_t Integers __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));
+
+inline V load_shorts(const int16_t* from) {
+  Shorts v;
+  memcpy(&v, from, sizeof v);
+  return __builtin_convertvector(__builtin_convertvector(v, Integers), V);
+}
+
+inline void store_shorts(int16_t* to, V v) {
+  const Shorts made = __builtin_convertvector(__builtin_convertvector(v, Integers), Shorts);
+  memcpy(to, &made, sizeof made);
+}
+#else
+inline V load_shorts(const int16_t* from) { return static_cast<V>(*from); }
+inline void store_shorts(int16_t* to, V v) { *to = static_cast<int16_t>(v); }
+#endif
+
+inline V absolute(V v) { return v < V{} ? -v : v; }
+
+inline float sum_of(V v) {
+  float lanes[L], sum = 0;
+  store(lanes, v);
+  for (const float lane : lanes) sum += lane;
+  return sum;
+}
 
 struct Walls {
   V low, high;
@@ -32,42 +64,73 @@ inline void for_vectors(int64_t count, const Take& take) {
          [i, rest](float* to, V v) { store_first(to + i, v, rest); });
 }
 
-void look(const PairsLook& p, PairsBox box) {
+double look(const PairsLook& p, PairsBox box) {
   const Walls walls(box);
+  V sum = {};
   for_vectors(p.count, [&](const auto& from, const auto& put) {
-    const V g = from(p.g), free = walls.free(from(p.x), g);
-    put(p.push, g * free);
+    const V g = from(p.g), free = walls.free(from(p.x), g), push = g * free;
+    put(p.push, push);
+    sum += push * push;
     if (p.before != nullptr) put(p.y, (g - from(p.before)) * free);
   });
+  return double{sum_of(sum)};
+}
+
+// The smallest power of two times which 32767 is as much as `most`.  Packed once more, a piece stays as it is.
+float scale_for(float most) {
+  constexpr int least = -110;  // so that its inverse is a number
+  int exponent = most > 0 ? ilogbf(most) - 14 : least;
+  if (exponent < least) exponent = least;
+  return most > ldexpf(32767, exponent) ? ldexpf(1, exponent + 1) : ldexpf(1, exponent);
+}
+
+float pack(float* from, int64_t count, int16_t* to) {
+  for (; count % whole != 0; ++count) from[count] = 0;
+  V most = {}, nothing = {};  // nothing: 0, or not a number if one of them is none
+  for (int64_t i = 0; i < count; i += L) {
+    const V v = load(from + i);
+    most = maximum(most, absolute(v));
+    nothing += v * V{};
+  }
+  float lanes[L], largest = 0;
+  store(lanes, most);
+  for (const float lane : lanes) largest = lane > largest ? lane : largest;
+  const float scale = sum_of(nothing) == 0 ? scale_for(largest) : NAN;
+  const V times = broadcast(scale == scale ? 1 / scale : 0.f), back = broadcast(scale);
+  const V to_round = broadcast(12582912.f);  // 1.5 * 2^23: what is added to it has no fraction left
+  for (int64_t i = 0; i < count; i += L) {
+    const V made = scale == scale ? (load(from + i) * times + to_round) - to_round : V{};
+    store_shorts(to + i, made);
+    store(from + i, made * back);
+  }
+  return scale;
 }
 
 void multiply(const PairsRow& p, const float* const (&with)[PairsKernels::seen],
               double (&sums)[PairsKernels::seen]) {
-  constexpr int side = 2;  // sums side by side, or each addition would wait for the one before it
-  static_assert(whole % (side * L) == 0 || L > whole / side, "pieces are of whole steps");
+  constexpr int side = whole / L > 1 ? 2 : 1;  // sums side by side, or each would wait for the one before it
   V sum[PairsKernels::seen][side] = {};
   for (int64_t i = 0; i < p.count; i += side * L) {
-    if (i % line == 0)
-      for (int64_t ahead = 0; ahead < side * L; ahead += line) prefetch(p.soon + i + ahead);
+    if (i % line == 0) prefetch(p.soon + i);
 #pragma GCC unroll 2
     for (int j = 0; j < side; ++j) {
-      const V v = load(p.row + i + j * L);
+      const V v = load_shorts(p.row + i + j * L);
 #pragma GCC unroll 3
       for (int k = 0; k < PairsKernels::seen; ++k) sum[k][j] += v * load(with[k] + i + j * L);
     }
   }
   for (int k = 0; k < PairsKernels::seen; ++k) {
-    float lanes[L];
-    store(lanes, sum[k][0] + sum[k][1]);
-    for (const float lane : lanes) sums[k] += lane;
+    V both = sum[k][0];
+    for (int j = 1; j < side; ++j) both += sum[k][j];
+    sums[k] += double{p.scale} * sum_of(both);
   }
 }
 
 void add(const PairsRow& p, float factor, float* to) {
-  const V times = broadcast(factor);
+  const V times = broadcast(factor * p.scale);
   for (int64_t i = 0; i < p.count; i += L) {
     if (i % line == 0) prefetch(p.soon + i);
-    store(to + i, load(to + i) + times * load(p.row + i));
+    store(to + i, load(to + i) + times * load_shorts(p.row + i));
   }
 }
 
@@ -78,13 +141,9 @@ double push(const float* x, const float* g, float factor, PairsBox box, int64_t 
   for_vectors(count, [&](const auto& from, const auto& put) {
     const V slope = from(g), v = (from(step) + times * slope) * walls.free(from(x), slope);
     put(step, v);
-    sum += v < V{} ? -v : v;
+    sum += absolute(v);
   });
-  float lanes[L];
-  store(lanes, sum);
-  double total = 0;
-  for (const float lane : lanes) total += lane;
-  return total;
+  return double{sum_of(sum)};
 }
 
 void go(float factor, PairsBox box, int64_t count, float* x, float* step) {
@@ -100,6 +159,6 @@ void go(float factor, PairsBox box, int64_t count, float* x, float* step) {
 }  // namespace
 
 extern const PairsKernels pairs_kernels;
-const PairsKernels pairs_kernels = {look, multiply, add, push, go};
+const PairsKernels pairs_kernels = {look, pack, multiply, add, push, go};
 
 }  // namespace fastconv::FASTCONV_ISA

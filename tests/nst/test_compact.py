@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from asking import questions
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_moves import ours, start, theirs, valley, valley_gradient
 from torch import Tensor
 
@@ -184,7 +188,7 @@ def noisy_valley(x: Tensor, generator: torch.Generator) -> Tensor:
 def test_the_native_operators_move_as_torch_s(
     hw: tuple[int, int], history: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Step for step from the same place: later, rounding would lead both apart."""
+    """Step for step from the same pairs, of which the newest alone is not yet rounded to 16 bits."""
     mine, theirs = both_forms(history)
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(1, 3, *hw, generator=generator)
@@ -197,15 +201,16 @@ def test_the_native_operators_move_as_torch_s(
         assert type(theirs.pairs) is Pairs
         mine.move(x, g)
         assert type(mine.pairs) is NativePairs
-        torch.testing.assert_close(x, y, rtol=0, atol=1e-5)
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-4)
         ours, known = mine.state(), theirs.state()
         assert ours["rows"] == known["rows"]
         assert ours["oldest"] == known["oldest"]
-        assert ours["scale"] == pytest.approx(known["scale"], rel=1e-4)
-        for name in ("before", "step"):
-            torch.testing.assert_close(ours[name], known[name], rtol=0, atol=1e-5)
-        for a, b in zip(ours["pairs"], known["pairs"], strict=True):
-            torch.testing.assert_close(a[:2], b[:2], rtol=0, atol=1e-5)
+        assert ours["scale"] == pytest.approx(known["scale"], rel=1e-3)
+        assert torch.equal(ours["before"], known["before"])
+        torch.testing.assert_close(ours["step"], known["step"], rtol=0, atol=1e-4)
+        for pairs in zip(ours["pairs"], known["pairs"], strict=True):
+            for a, b in list(zip(*pairs))[:2]:
+                torch.testing.assert_close(a, b, rtol=0, atol=2**-15 * float(b.abs().max()))
 
 
 @pytest.mark.skipif(not has("native"), reason="the native backend is not here")
@@ -232,7 +237,8 @@ def test_the_native_operators_give_the_same_bits_on_any_number_of_threads() -> N
     generator = torch.Generator().manual_seed(5)
     x, g, step = torch.rand(3, 1, 3, 150, 200, generator=generator)
     pairs, shares = NativePairs(x, 3), torch.linspace(-1, 1, 7, dtype=torch.float64)
-    pairs.kept.copy_(torch.rand(pairs.kept.shape, generator=generator))
+    for row in range(3):
+        pairs.keep(row, torch.rand(2, *x.shape, generator=generator).unbind())
     found = []
     for threads in (1, 2, 3):
         before, y = torch.get_num_threads(), x.clone()
@@ -251,30 +257,85 @@ def test_the_native_operators_give_the_same_bits_on_any_number_of_threads() -> N
 
 
 @pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@settings(deadline=None)
+@given(
+    st.integers(1, 5000),
+    st.sampled_from([1e-38, 1e-20, 1e-3, 1.0, 1e20, 3e38]),
+    st.integers(0, 99),
+    st.sampled_from([0.0, 0.999, 1.0]),
+)
+def test_packed_pairs_lose_little_and_lose_it_once(
+    count: int, size: float, seed: int, zeros: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    pair = torch.rand(2, 1, 1, 1, count, generator=generator) * 2 - 1
+    pair *= size * (torch.rand(pair.shape, generator=generator) >= zeros)
+    pairs = NativePairs(pair[0], 3)
+    for row in (0, 2):
+        pairs.keep(row, pair.unbind())
+    once = torch.stack(pairs.pair(2))
+    for begin in range(0, count, 2048):
+        piece, found = (t[..., begin : begin + 2048] for t in (pair, once))
+        most = piece.abs().amax(-1, keepdim=True)
+        assert bool(((found - piece).abs() <= most * 2**-15 + 1e-36).all())
+    pairs.keep(0, once.unbind())
+    assert torch.equal(torch.stack(pairs.pair(0)), once)
+    assert not pairs.pair(1)[0].any()
+    if size == 1.0:
+        s, y = torch.stack([once, torch.zeros_like(once), once]).flatten(2).double().unbind(1)
+        for found, known in zip(pairs.products(), (s @ y.T, y @ y.T)):
+            torch.testing.assert_close(found, known, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_a_piece_with_what_is_no_number_is_none_as_a_whole(wrong: float) -> None:
+    s = torch.linspace(-1, 1, 2100).view(1, 1, 1, -1)
+    pairs, bad = NativePairs(s, 1), s.clone()
+    bad[..., 7] = wrong
+    pairs.keep(0, (bad, s))
+    found, y = pairs.pair(0)
+    assert bool(found[..., :2048].isnan().all())
+    assert bool(found[..., 2048:].isfinite().all())
+    assert bool(y.isfinite().all())
+    assert bool(pairs.products()[0].isnan().all())
+
+
+@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
 def test_the_native_operators_refuse_what_they_would_read_wrongly() -> None:
-    ops, x = torch.ops.fastconv, torch.zeros(40)
-    rows, found = torch.zeros(7, 64), torch.zeros(3, 5, dtype=torch.float64)
-    look = [x, x, True, 0.0, 1.0, rows, x.clone(), found]
-    go = [x, x, rows, torch.tensor([0, 1]), torch.zeros(3, dtype=torch.float64), 1.0, 0.0, 1.0]
-    ops.pairs_look(*look)
-    ops.pairs_go(*go)
-    for call, place, wrong in (
-        (look, 0, torch.zeros(65)),
-        (look, 1, torch.zeros(39)),
-        (look, 1, torch.zeros(80)[::2]),
-        (look, 5, torch.zeros(4, 64)),
-        (look, 5, torch.zeros(7, 63)),
-        (look, 6, torch.zeros(41)),
-        (look, 7, torch.zeros(3, 5)),
-        (go, 1, torch.zeros(41)),
-        (go, 2, torch.zeros(7, 32)),
-        (go, 3, torch.tensor([0, 4])),
-        (go, 3, torch.tensor([-1, 1])),
-        (go, 4, torch.zeros(4, dtype=torch.float64)),
+    ops, x, step = torch.ops.fastconv, torch.zeros(40), torch.zeros(64)
+    rows, scales = torch.zeros(4, 64, dtype=torch.int16), torch.ones(4, 1)
+    found, shares = torch.zeros(3, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    look = [x, x, True, 0.0, 1.0, rows, scales, step, x.clone(), found]
+    go = [x, x, rows, scales, step, torch.tensor([0, 1]), shares, 1.0, 0.0, 1.0]
+    pack = [x, rows[:1], scales[:1]]
+    calls = {"pairs_look": look, "pairs_go": go, "pairs_pack": pack}
+    for name, call in calls.items():
+        getattr(ops, name)(*call)
+    for name, place, wrong in (
+        ("pairs_look", 0, torch.zeros(65)),
+        ("pairs_look", 1, torch.zeros(39)),
+        ("pairs_look", 1, torch.zeros(80)[::2]),
+        ("pairs_look", 5, rows[:3]),
+        ("pairs_look", 5, torch.zeros(4, 63, dtype=torch.int16)),
+        ("pairs_look", 5, torch.zeros(4, 64)),
+        ("pairs_look", 6, torch.ones(4, 2)),
+        ("pairs_look", 7, torch.zeros(40)),
+        ("pairs_look", 8, torch.zeros(41)),
+        ("pairs_look", 9, torch.zeros(3, 5)),
+        ("pairs_go", 1, torch.zeros(41)),
+        ("pairs_go", 2, torch.zeros(4, 32, dtype=torch.int16)),
+        ("pairs_go", 3, torch.ones(3, 1)),
+        ("pairs_go", 4, torch.zeros(40)),
+        ("pairs_go", 5, torch.tensor([0, 4])),
+        ("pairs_go", 5, torch.tensor([-1, 1])),
+        ("pairs_go", 6, torch.zeros(4, dtype=torch.float64)),
+        ("pairs_pack", 0, torch.zeros(65)),
+        ("pairs_pack", 1, rows[:2]),
     ):
-        arguments = [*call[:place], wrong, *call[place + 1 :]]
+        arguments = [*calls[name][:place], wrong, *calls[name][place + 1 :]]
         with pytest.raises(ValueError, match="pairs: expects"):
-            (ops.pairs_look if call is look else ops.pairs_go)(*arguments)
+            getattr(ops, name)(*arguments)
 
 
 @pytest.mark.skipif(not has("native"), reason="the native backend is not here")
