@@ -18,7 +18,7 @@ from fastconv import backends, registry
 
 HERE = Path(__file__).parent
 EXTENSION = f"import sys; sys.path.insert(0, {str(HERE)!r}); import extension; "
-FILES = ("test_conv2d.py", "test_gradients.py", "test_matrix_unit.py")
+FILES = ("test_conv2d.py", "test_gradients.py", "test_matrix_unit.py", "../nst/test_compact.py")
 
 
 def instruction_sets() -> list[str]:
