@@ -153,6 +153,13 @@ struct Ahead {
   }
 };
 
+inline void transpose_square(const uint32_t* from, uint32_t* to) {
+  V lines[group];
+  for (int64_t r = 0; r < group; ++r) lines[r] = (V)_mm512_load_si512(from + r * group);
+  transpose(lines);
+  for (int64_t r = 0; r < group; ++r) _mm512_store_si512(to + r * group, (__m512i)lines[r]);
+}
+
 // Numbers cut into 3 pieces, or into 2.
 template <int Pieces>
 struct CutInto {
@@ -216,12 +223,8 @@ struct CutInto {
 
   // A of the same numbers from a B, or the other way round; `to` may be `from`.
   static void transpose_squares(const uint32_t* from, int64_t steps, uint32_t* to) {
-    for (const uint32_t* const end = from + steps * step_pairs; from < end; from += square, to += square) {
-      V lines[group];
-      for (int64_t r = 0; r < group; ++r) lines[r] = (V)_mm512_load_si512(from + r * group);
-      transpose(lines);
-      for (int64_t r = 0; r < group; ++r) _mm512_store_si512(to + r * group, (__m512i)lines[r]);
-    }
+    for (const uint32_t* const end = from + steps * step_pairs; from < end; from += square, to += square)
+      transpose_square(from, to);
   }
 
   // Sums of Rows x Columns squares over all of k, added to those `from`, or to zeros where it is null.

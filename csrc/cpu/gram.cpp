@@ -63,8 +63,13 @@ void add_parts(const float* sums, int64_t parts, int64_t stride, float* total) {
 void finish_square(const Sizes& s, int64_t channels, const float* sums, int64_t parts, float scale,
                    const float* rest, int64_t i, int64_t j, float* covariance) {
   float square[block_width][block_width];
+  float mirrored[block_width][block_width];
+  const bool both = s.blocks <= s.products.most_mirrored;
+  for (int64_t r = 0; both && r < block_width; ++r)
+    add_parts(sums + (j + r) * s.row + i, parts, s.sums(), mirrored[r]);
   for (int64_t r = 0; r < block_width; ++r) {
     add_parts(sums + (i + r) * s.row + j, parts, s.sums(), square[r]);
+    for (int64_t c = 0; both && c < block_width; ++c) square[r][c] = 0.5f * (square[r][c] + mirrored[c][r]);
     for (int64_t c = 0; c < block_width; ++c)
       square[r][c] = scale * square[r][c] - rest[i + r] * rest[j + c];
   }

@@ -202,7 +202,7 @@ extern const GramKernels gram_kernels;
 const GramKernels gram_kernels = {take};
 
 extern const GramSums gram_sums;
-const GramSums gram_sums = {pixels_summed, room_for_sums, add};
+const GramSums gram_sums = {pixels_summed, 0, room_for_sums, add};
 
 extern const GramProducts gram_products;
 const GramProducts gram_products = {panel,    pixels_at_once, most_direct, room,

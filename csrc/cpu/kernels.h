@@ -138,7 +138,8 @@ struct GramProduct {
 // With d[i,p] = f[i,p] - shift[i] of some pixels p:
 //
 //   total[i] += sum_p d[i,p]
-//   sums[i][j] (+)= sum_p d[i,p] d[j,p]      in the 16 x 16 squares on and above the diagonal
+//   sums[i][j] (+)= sum_p d[i,p] d[j,p]      in the 16 x 16 squares on and above the diagonal,
+//                                            or in all of them, in the mean of mirrored places
 struct GramSum {
   const float* f;
   int64_t f_block, blocks, pixels;  // blocks of 16 channels, and from one to the next
@@ -153,6 +154,7 @@ struct GramSum {
 
 struct GramSums {
   int64_t pixels;                   // that it takes at most
+  int64_t most_mirrored;            // up to so many blocks in all of them
   int64_t (*room)(int64_t blocks);  // floats
   void (*add)(const GramSum&);
 };
