@@ -2,10 +2,9 @@
 
 moves.py's form reads every inner product: on CUDA each reading waits for all that the card has
 still to do, and on a CPU each goes through memory by itself.  Here all pairs are rows of one
-matrix, which is read twice a move, once for all products and once for the step; products and
-decisions stay where they are, and a pair that says nothing is masked instead of left out.  At 512
-pixels, with 10 and 20 pairs and caches full of something else, as a network leaves them, a move
-takes 12 and 17 ms on two cores, and 15 and 23 in moves.py's form.
+matrix (pairs.py, with measured times), which is read twice a move, once for all products and once
+for the step; products and decisions stay where they are, and a pair that says nothing is masked
+instead of left out.
 
     H g = c g + S R^-T ((D + c Y Y^T) u - c w) - c Y^T u,    u = R^-1 S g,    w = Y g
 
@@ -44,7 +43,7 @@ class CompactMove:
         self.rate, self.rows, self.longest = rate, history, longest
         self.box, self.boldness = box, boldness
         self.pairs: Pairs | NativePairs | None = None
-        self.is_placed = False  # whether x has been moved, so that s and the gradient there are known
+        self.is_placed = False  # whether x has been moved, and the gradient before is known
         self.has_pairs = False
 
     def _begin(self, g: Tensor) -> Pairs | NativePairs:

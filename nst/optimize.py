@@ -129,8 +129,9 @@ class Optimizer:
             evaluation = objective(self.x)
         with self.spent.on("backward"):
             if evaluation.total.requires_grad:
-                how = {"grad_outputs": self.factor, "allow_unused": True}
-                (self.x.grad,) = torch.autograd.grad(evaluation.total, self.x, **how)
+                (self.x.grad,) = torch.autograd.grad(
+                    evaluation.total, self.x, self.factor, allow_unused=True
+                )
             if self.x.grad is None:
                 self.x.grad = torch.zeros_like(self.x)
             evaluation.read(evaluation.stacked(self._gradient.sum()))

@@ -7,9 +7,14 @@
             s = -free (sum_i shares[i] [S; Y][i] + shares[-1] push), no longer than `longest`
             x += s, at most up to the walls, and s becomes the way it went
 
-On a CPU, where the native backend is, both wait for memory: each is one operator, and S and Y are
-kept as integers of 16 bits.  At 512 pixels, with 10 pairs and caches full of something else, as a
-network leaves them, a move takes MEASURED.
+On a CPU both wait for memory.  Where the native backend is, each is one operator, and S and Y are
+kept as integers of 16 bits, which no run's losses show.  Milliseconds of a move at 512 pixels on
+two cores with so many pairs, caches full of something else, as a network leaves them:
+
+                                          10     20    100
+    native                               5.8    9.0     35
+    torch's operators, float32            12     17     55
+    moves.py's form                       16     23     98
 """
 
 from __future__ import annotations

@@ -166,6 +166,7 @@ def test_float32_falls_as_far_in_both_forms() -> None:
         losses.append(float(steep(x)))
     assert losses[1] < 2 * losses[0] + 1e-4
 
+
 # Some numbers of float32, and pieces and parts of rows beyond them (csrc/ops_pairs.cpp).
 SIZES = [(1, 1), (2, 5), (3, 11), (26, 27), (5, 137), (90, 61), (150, 220)]
 
@@ -176,7 +177,7 @@ def both_forms(history: int, boldness: float = 0.25) -> tuple[CompactMove, Compa
 
 
 def noisy_valley(x: Tensor, generator: torch.Generator) -> Tensor:
-    """The gradient of a valley whose floor is partly outside of [0, 1]; some pairs are of no use."""
+    """A valley whose floor is partly outside of [0, 1]; some pairs are of no use."""
     slope = torch.logspace(0, 1.5, x.numel()).view_as(x)
     target = torch.linspace(-0.3, 1.3, x.numel()).view_as(x).flip(-1)
     return slope * (x - target) + 0.2 * torch.randn(x.shape, generator=generator)
@@ -188,7 +189,7 @@ def noisy_valley(x: Tensor, generator: torch.Generator) -> Tensor:
 def test_the_native_operators_move_as_torch_s(
     hw: tuple[int, int], history: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Step for step from the same pairs, of which the newest alone is not yet rounded to 16 bits."""
+    """Step for step from the same pairs, of which the newest is not yet rounded to 16 bits."""
     mine, theirs = both_forms(history)
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(1, 3, *hw, generator=generator)
