@@ -18,6 +18,7 @@ from nst.moves import LBFGSMove
 from nst.pairs import NativePairs, Pairs
 
 DOUBLE = {"rtol": 1e-9, "atol": 1e-9}
+native_only = pytest.mark.skipif(not has("native"), reason="the native backend is not here")
 
 
 def gradients(count: int, numbers: int = 24) -> list[Tensor]:
@@ -183,7 +184,7 @@ def noisy_valley(x: Tensor, generator: torch.Generator) -> Tensor:
     return slope * (x - target) + 0.2 * torch.randn(x.shape, generator=generator)
 
 
-@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@native_only
 @pytest.mark.parametrize("hw", SIZES)
 @pytest.mark.parametrize("history", [1, 2, 7])
 def test_the_native_operators_move_as_torch_s(
@@ -214,7 +215,7 @@ def test_the_native_operators_move_as_torch_s(
                 torch.testing.assert_close(a, b, rtol=0, atol=2**-15 * float(b.abs().max()))
 
 
-@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@native_only
 def test_the_native_operators_forget_their_pairs_where_these_lead_uphill() -> None:
     move, _ = both_forms(4)
     generator = torch.Generator().manual_seed(2)
@@ -233,7 +234,7 @@ def test_the_native_operators_forget_their_pairs_where_these_lead_uphill() -> No
     assert float((went * g).sum()) > 0
 
 
-@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@native_only
 def test_the_native_operators_give_the_same_bits_on_any_number_of_threads() -> None:
     generator = torch.Generator().manual_seed(5)
     x, g, step = torch.rand(3, 1, 3, 150, 200, generator=generator)
@@ -257,7 +258,7 @@ def test_the_native_operators_give_the_same_bits_on_any_number_of_threads() -> N
         assert torch.equal(y, found[0][1])
 
 
-@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@native_only
 @settings(deadline=None)
 @given(
     st.integers(1, 5000),
@@ -288,7 +289,7 @@ def test_packed_pairs_lose_little_and_lose_it_once(
             torch.testing.assert_close(found, known, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@native_only
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
 def test_a_piece_with_what_is_no_number_is_none_as_a_whole(wrong: float) -> None:
     s = torch.linspace(-1, 1, 2100).view(1, 1, 1, -1)
@@ -302,7 +303,7 @@ def test_a_piece_with_what_is_no_number_is_none_as_a_whole(wrong: float) -> None
     assert bool(pairs.products()[0].isnan().all())
 
 
-@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@native_only
 def test_the_native_operators_refuse_what_they_would_read_wrongly() -> None:
     ops, x, step = torch.ops.fastconv, torch.zeros(40), torch.zeros(64)
     rows, scales = torch.zeros(4, 64, dtype=torch.int16), torch.ones(4, 1)
@@ -339,7 +340,7 @@ def test_the_native_operators_refuse_what_they_would_read_wrongly() -> None:
             getattr(ops, name)(*arguments)
 
 
-@pytest.mark.skipif(not has("native"), reason="the native backend is not here")
+@native_only
 def test_the_small_systems_refuse_what_they_would_read_wrongly() -> None:
     float64 = {"dtype": torch.float64}
     products, square = torch.ones(3, 7, **float64), torch.eye(2, **float64)
