@@ -165,7 +165,7 @@ class CompactMove:
             "step": pairs.step.clone() if self.is_placed else None,
             "rows": rows,
             "oldest": oldest,
-            "products": (self.sy, self.yy),
+            "products": (self.sy.clone(), self.yy.clone()),
         }
 
     def load(self, state: State) -> None:

@@ -98,8 +98,9 @@ def test_a_gradient_in_another_layout_is_the_same_gradient() -> None:
     assert torch.equal(x, y)
 
 
-def test_it_goes_on_from_its_state_bit_for_bit() -> None:
-    first, x = CompactMove(0.3, 4), start()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_it_goes_on_from_its_state_bit_for_bit(dtype: torch.dtype) -> None:
+    first, x = CompactMove(0.3, 4), start().to(dtype)
     for step in range(9):
         first.move(x, valley_gradient(x))
         if step == 6:
