@@ -2,7 +2,7 @@
 // same in torch's operators).
 //
 // `rows` is the matrix of S and Y, then s and y of this move: 16-bit integers, and for each piece of 2048 of them
-// a power of two in `scales`.  What a number loses is 2^-15 of the largest one in its piece at the most.  s is
+// a power of two in `scales`.  What a number loses is 1/32767 of the largest one in its piece at the most.  s is
 // found in `step`, in full.
 //
 //   pairs_look(x, g, is_placed, low, high, rows, scales, step, before, products)
