@@ -14,7 +14,6 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
-#include <string>
 #include <vector>
 
 #include "cpu/parallel.h"
@@ -26,13 +25,6 @@ namespace {
 
 constexpr int64_t piece = 16384;  // numbers that a thread takes at a time
 constexpr int64_t lanes = 32;     // sums side by side, which any compiler turns into vectors
-
-template <class Number>
-Number* numbers_of(const Tensor& t, int64_t count) {
-  if (t.scalar_type() != ScalarType::Float || !t.is_cpu() || !t.is_contiguous() || t.numel() != count)
-    refuse("distance: expects " + std::to_string(count) + " float32 numbers on the CPU, contiguous");
-  return static_cast<Number*>(t.data_ptr());
-}
 
 // sum_i term(i)
 template <class Term>
@@ -53,8 +45,8 @@ double square_distance_of(const float* a, const float* b, int64_t count) {
 
 void mean_square(const Tensor& a, const Tensor& b, Tensor to) {
   const int64_t count = a.numel();
-  const float *first = numbers_of<const float>(a, count), *second = numbers_of<const float>(b, count);
-  float* result = numbers_of<float>(to, 1);
+  const float *first = numbers_of<const float>(a, count, "a"), *second = numbers_of<const float>(b, count, "b");
+  float* result = numbers_of<float>(to, 1, "the distance");
   std::vector<double> sums(ceil_div(count, piece));  // of each piece, so that no thread's luck is in the result
   parallel_for(ceil_div(count, piece), [&](int64_t index, int64_t) {
     const int64_t at = index * piece;
@@ -67,9 +59,10 @@ void mean_square(const Tensor& a, const Tensor& b, Tensor to) {
 
 void mean_square_backward(const Tensor& a, const Tensor& b, const Tensor& grad, Tensor to) {
   const int64_t count = a.numel();
-  const float *first = numbers_of<const float>(a, count), *second = numbers_of<const float>(b, count);
-  float* result = numbers_of<float>(to, count);
-  const float scale = *numbers_of<const float>(grad, 1) * (2 / static_cast<float>(count));
+  const float *first = numbers_of<const float>(a, count, "a"), *second = numbers_of<const float>(b, count, "b");
+  float* result = numbers_of<float>(to, count, "the gradient");
+  const float mean = 2 / static_cast<float>(count);
+  const float scale = mean * *numbers_of<const float>(grad, 1, "the distance's gradient");
   parallel_for(ceil_div(count, piece), [&](int64_t index, int64_t) {
     const int64_t end = std::min(count, (index + 1) * piece);
     for (int64_t i = index * piece; i < end; ++i) result[i] = scale * (first[i] - second[i]);
@@ -82,9 +75,10 @@ struct Grams {
   float scale;
 
   Grams(const Tensor& mu, const Tensor& s, const Tensor& a, double scale)
-      : channels(mu.numel()), mean(numbers_of<const float>(mu, channels)),
-        covariance(numbers_of<const float>(s, channels * channels)),
-        target(numbers_of<const float>(a, channels * channels)), scale(static_cast<float>(scale)) {}
+      : channels(mu.numel()), mean(numbers_of<const float>(mu, channels, "the mean")),
+        covariance(numbers_of<const float>(s, channels * channels, "the covariance")),
+        target(numbers_of<const float>(a, channels * channels, "the target")),
+        scale(static_cast<float>(scale)) {}
 
   // work(i, a row of D) for all rows, in parallel.
   template <class Work>
@@ -104,7 +98,7 @@ struct Grams {
 void gram_distance(const Tensor& mean, const Tensor& covariance, const Tensor& target, double scale,
                    Tensor to) {
   const Grams grams(mean, covariance, target, scale);
-  float* result = numbers_of<float>(to, 1);
+  float* result = numbers_of<float>(to, 1, "the distance");
   std::vector<double> sums(grams.channels);
   grams.for_rows([&](int64_t i, const float* row) {
     sums[i] = sum_of(grams.channels, [&](int64_t j) { return row[j] * row[j]; });
@@ -115,12 +109,13 @@ void gram_distance(const Tensor& mean, const Tensor& covariance, const Tensor& t
 }
 
 void gram_distance_backward(const Tensor& mean, const Tensor& covariance, const Tensor& target, double scale,
-                     const Tensor& grad, Tensor d_mean, Tensor d_covariance) {
+                            const Tensor& grad, Tensor d_mean, Tensor d_covariance) {
   const Grams grams(mean, covariance, target, scale);
   const int64_t c = grams.channels;
-  float* to_mean = numbers_of<float>(d_mean, c);
-  float* to_covariance = numbers_of<float>(d_covariance, c * c);
-  const float factor = *numbers_of<const float>(grad, 1) * (2 * grams.scale / static_cast<float>(c * c));
+  float* to_mean = numbers_of<float>(d_mean, c, "the mean's gradient");
+  float* to_covariance = numbers_of<float>(d_covariance, c * c, "the covariance's gradient");
+  const float scaled = 2 * grams.scale / static_cast<float>(c * c);
+  const float factor = scaled * *numbers_of<const float>(grad, 1, "the distance's gradient");
   grams.for_rows([&](int64_t i, const float* row) {
     float* to = to_covariance + i * c;
     for (int64_t j = 0; j < c; ++j) to[j] = factor * row[j];

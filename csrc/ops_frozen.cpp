@@ -69,9 +69,10 @@ Picture picture(Layout layout, float* data, int64_t c, int64_t h, int64_t w) {
                           : blocked_picture(data, c, h, w);
 }
 
-float* floats_of(const Tensor& t, int64_t least) {
+// A picture lies as its layout says, which torch's own strides need not tell.
+float* pixels_of(const Tensor& t, int64_t least) {
   if (t.scalar_type() != ScalarType::Float || !t.is_cpu() || t.numel() < least)
-    refuse("frozen: expects " + std::to_string(least) + " float32 numbers on the CPU");
+    refuse("frozen: a picture expects " + std::to_string(least) + " float32 numbers on the CPU");
   return static_cast<float*>(t.data_ptr());
 }
 
@@ -80,21 +81,17 @@ uint16_t* bits_of(const std::optional<Tensor>& bits, const Numbers& a) {
     if (a.relu || a.pool) refuse("frozen: a ReLU or pool expects memory for its decisions");
     return nullptr;
   }
-  if (bits->scalar_type() != ScalarType::Short || bits->numel() < a.decisions(nullptr).words(a.n))
-    refuse("frozen: the decisions expect more memory");
-  return static_cast<uint16_t*>(bits->data_ptr());
+  auto* words = memory_of<int16_t>(*bits, a.decisions(nullptr).words(a.n), "frozen: the decisions");
+  return reinterpret_cast<uint16_t*>(words);
 }
 
 const float* weights_of(const Tensor& u, const Numbers& a, bool rotated) {
   const int64_t floats = winograd_weights_floats(static_cast<int>(a.tile), a.c_out, a.c_in, rotated);
-  if (u.scalar_type() != ScalarType::Float || u.numel() != floats) refuse("frozen: not this layer's weights");
-  return static_cast<const float*>(u.data_ptr());
+  return numbers_of<const float>(u, floats, "frozen: this layer's weights");
 }
 
 void run(const WinogradJob& job, const Tensor& space) {
-  if (space.scalar_type() != ScalarType::Float || space.numel() < winograd_workspace(job))
-    refuse("frozen: the work space is smaller than frozen_space says");
-  winograd(job, static_cast<float*>(space.data_ptr()));
+  winograd(job, memory_of<float>(space, winograd_workspace(job), "frozen: the work space"));
 }
 
 WinogradJob forward_job(const Numbers& a, const Decisions& d) {
@@ -108,8 +105,8 @@ WinogradJob backward_job(const Numbers& a, const Decisions& d) {
   const Layout layout = static_cast<Layout>(a.layout);
   return {static_cast<int>(a.tile), a.n,
           picture(blocked, nullptr, a.c_out, d.pooled_height(), d.pooled_width()),
-          picture(layout, nullptr, a.c_in, a.h, a.w), 2 - a.pad_top, 2 - a.pad_left, nullptr, nullptr, false, a.one_set != 0,
-          d.bits ? &d : nullptr, nullptr, nullptr, nullptr};
+          picture(layout, nullptr, a.c_in, a.h, a.w), 2 - a.pad_top, 2 - a.pad_left,
+          nullptr, nullptr, false, a.one_set != 0, d.bits ? &d : nullptr, nullptr, nullptr, nullptr};
 }
 
 void frozen_forward(const Tensor& from, const Tensor& u, const std::optional<Tensor>& bias,
@@ -118,17 +115,17 @@ void frozen_forward(const Tensor& from, const Tensor& u, const std::optional<Ten
   const Numbers a = numbers_from(flat);
   const Decisions decisions = a.decisions(bits_of(bits, a));
   WinogradJob job = forward_job(a, decisions);
-  job.from.data = floats_of(from, a.n * job.from.image);
-  job.to.data = floats_of(to, a.n * job.to.image);
+  job.from.data = pixels_of(from, a.n * job.from.image);
+  job.to.data = pixels_of(to, a.n * job.to.image);
   job.u = weights_of(u, a, false);
-  if (bias) job.bias = floats_of(*bias, a.c_out);
+  if (bias) job.bias = numbers_of<float>(*bias, a.c_out, "frozen: the bias");
   if (outside.numel()) {
     if (a.tile != 1) refuse("frozen: only tile 1 pads with other numbers than 0");
-    job.outside = floats_of(outside, a.c_in);
+    job.outside = numbers_of<float>(outside, a.c_in, "frozen: what is outside");
   }
   Picture copy = picture(planar, nullptr, a.c_out, decisions.pooled_height(), decisions.pooled_width());
   if (tap) {
-    copy.data = floats_of(*tap, a.n * copy.image);
+    copy.data = pixels_of(*tap, a.n * copy.image);
     job.tap = &copy;
   }
   run(job, space);
@@ -139,12 +136,12 @@ void frozen_backward(const Tensor& gradient, const std::optional<Tensor>& bits, 
   const Numbers a = numbers_from(flat);
   const Decisions decisions = a.decisions(bits_of(bits, a));
   WinogradJob job = backward_job(a, decisions);
-  job.from.data = floats_of(gradient, a.n * job.from.image);
-  job.to.data = floats_of(to, a.n * job.to.image);
+  job.from.data = pixels_of(gradient, a.n * job.from.image);
+  job.to.data = pixels_of(to, a.n * job.to.image);
   job.u = weights_of(u, a, !a.one_set);
   Picture more = picture(planar, nullptr, a.c_in, a.h, a.w);
   if (added) {
-    more.data = floats_of(*added, a.n * more.image);
+    more.data = pixels_of(*added, a.n * more.image);
     job.added = &more;
   }
   run(job, space);
@@ -161,8 +158,8 @@ void frozen_block(const Tensor& from, Tensor to, const Sizes& numbers) {
   if (numbers.size() != 4) refuse("frozen: expects 4 numbers");
   const int64_t n = numbers[0], c = numbers[1], h = numbers[2], w = numbers[3];
   Picture source = picture(planar, nullptr, c, h, w), target = picture(blocked, nullptr, c, h, w);
-  source.data = floats_of(from, n * source.image);
-  target.data = floats_of(to, n * target.image);
+  source.data = pixels_of(from, n * source.image);
+  target.data = pixels_of(to, n * target.image);
   constexpr int64_t columns = 64;
   const int64_t blocks = ceil_div(c, block_width);
   parallel_for(n * blocks * h, [&](int64_t index, int64_t) {
@@ -181,22 +178,22 @@ Moments moments_of(const Tensor& features, const Sizes& numbers) {
     refuse("frozen: moments expect 4 positive numbers");
   const int64_t pixels = numbers[2] * numbers[3];
   const int64_t image = ceil_div(numbers[1], block_width) * block_width * pixels;
-  return {numbers[1], pixels, floats_of(features, numbers[0] * image)};
+  return {numbers[1], pixels, pixels_of(features, numbers[0] * image)};
 }
 
 float* picture_at(float* data, int64_t index, int64_t floats) { return data ? data + index * floats : nullptr; }
 
-float* optional_floats(const std::optional<Tensor>& t, int64_t least) {
-  return t ? floats_of(*t, least) : nullptr;
+float* optional_numbers(const std::optional<Tensor>& t, int64_t count, const char* name) {
+  return t ? numbers_of<float>(*t, count, name) : nullptr;
 }
 
 void frozen_moments(const Tensor& features, Tensor mean, Tensor covariance, Tensor space,
                     const Sizes& numbers) {
   Moments m = moments_of(features, numbers);
   const int64_t n = numbers[0], c = m.channels;
-  float* to_mean = floats_of(mean, n * c);
-  float* to_covariance = floats_of(covariance, n * c * c);
-  float* work = floats_of(space, moments_workspace(c));
+  float* to_mean = numbers_of<float>(mean, n * c, "frozen: the mean");
+  float* to_covariance = numbers_of<float>(covariance, n * c * c, "frozen: the covariance");
+  float* work = memory_of<float>(space, moments_workspace(c), "frozen: the work space");
   for (int64_t i = 0; i < n; ++i, m.features += ceil_div(c, block_width) * block_width * m.pixels)
     moments(m, to_mean + i * c, to_covariance + i * c * c, work);
 }
@@ -208,11 +205,11 @@ void frozen_moments_backward(const Tensor& features, const Tensor& mean,
   Moments m = moments_of(features, numbers);
   const int64_t n = numbers[0], c = m.channels;
   const int64_t image = ceil_div(c, block_width) * block_width * m.pixels;
-  const float* means = floats_of(mean, n * c);
-  float* from_mean = optional_floats(d_mean, n * c);
-  float* from_covariance = optional_floats(d_covariance, n * c * c);
-  float* gradient = floats_of(to, n * image);
-  float* work = floats_of(space, moments_backward_workspace(c));
+  const float* means = numbers_of<float>(mean, n * c, "frozen: the mean");
+  float* from_mean = optional_numbers(d_mean, n * c, "frozen: the mean's gradient");
+  float* from_covariance = optional_numbers(d_covariance, n * c * c, "frozen: the covariance's gradient");
+  float* gradient = pixels_of(to, n * image);
+  float* work = memory_of<float>(space, moments_backward_workspace(c), "frozen: the work space");
   for (int64_t i = 0; i < n; ++i, m.features += image)
     moments_backward(m, means + i * c, picture_at(from_mean, i, c), picture_at(from_covariance, i, c * c),
                      add, gradient + i * image, work);

@@ -35,13 +35,6 @@ constexpr int64_t piece = 2048;  // of a row; with those of s, y and push it is 
 constexpr int64_t pieces_in_part = 8;
 constexpr int seen = PairsKernels::seen;
 
-template <class Number>
-Number* data_of(const Tensor& t, ScalarType type, int64_t count, const char* what) {
-  if (t.scalar_type() != type || !t.is_cpu() || !t.is_contiguous() || t.numel() != count)
-    refuse("pairs: expects " + std::to_string(count) + " numbers for " + what + ", contiguous, on the CPU");
-  return static_cast<Number*>(t.data_ptr());
-}
-
 // The matrix, and how it is cut.  What is summed over parts is summed in order: no thread's luck is in
 // the result.
 struct Rows {
@@ -54,8 +47,8 @@ struct Rows {
     rows = matrix.size(0), length = matrix.size(1);
     if (count < 1 || rows < 1 || length < count || length % PairsKernels::whole != 0)
       refuse("pairs: expects rows of whole lines, as long as x");
-    data = data_of<int16_t>(matrix, ScalarType::Short, rows * length, "the rows");
-    scales = data_of<float>(scales_, ScalarType::Float, rows * pieces(), "the scales");
+    data = numbers_of<int16_t>(matrix, rows * length, "pairs: the rows");
+    scales = numbers_of<float>(scales_, rows * pieces(), "pairs: the scales");
   }
   int16_t* row(int64_t i) const { return data + i * length; }
   float& scale(int64_t i, int64_t index) const { return scales[i * pieces() + index]; }
@@ -93,11 +86,11 @@ void pairs_look(const Tensor& x, const Tensor& g, bool is_placed, double low, do
   const Rows rows(matrix, scales, count);
   const int64_t known = rows.rows + 1;
   if (rows.rows < 4) refuse("pairs: expects S and Y, s and y");
-  const float* place = data_of<float>(x, ScalarType::Float, count, "x");
-  const float* gradient = data_of<float>(g, ScalarType::Float, count, "g");
-  const float* went = data_of<float>(step, ScalarType::Float, rows.length, "the step");
-  float* last = data_of<float>(before, ScalarType::Float, count, "the gradient before");
-  double* found = data_of<double>(products, ScalarType::Double, seen * known, "the products");
+  const float* place = numbers_of<float>(x, count, "pairs: x");
+  const float* gradient = numbers_of<float>(g, count, "pairs: g");
+  const float* went = numbers_of<float>(step, rows.length, "pairs: the step");
+  float* last = numbers_of<float>(before, count, "pairs: the gradient before");
+  double* found = numbers_of<double>(products, seen * known, "pairs: the products");
   std::vector<double> sums(rows.parts() * known * seen);
   rows.for_pieces([&](int64_t index, int64_t part) {
     const PairsKernels& k = *kernels().pairs;
@@ -133,13 +126,13 @@ struct Compact {
           Tensor& scale_)
       : m(is_kept_.numel()) {
     const int64_t known = 2 * m + seen;
-    double* first = data_of<double>(products, ScalarType::Double, seen * known, "the products");
+    double* first = numbers_of<double>(products, seen * known, "pairs: the products");
     for (int i = 0; i < seen; ++i) found[i] = first + i * known;
-    sy = data_of<double>(sy_, ScalarType::Double, m * m, "s.y");
-    yy = data_of<double>(yy_, ScalarType::Double, m * m, "y.y");
-    is_kept = data_of<bool>(is_kept_, ScalarType::Bool, m, "the pairs that count");
-    oldest = data_of<int64_t>(oldest_, ScalarType::Long, 1, "the oldest pair");
-    scale = data_of<double>(scale_, ScalarType::Double, 1, "the scale");
+    sy = numbers_of<double>(sy_, m * m, "pairs: s.y");
+    yy = numbers_of<double>(yy_, m * m, "pairs: y.y");
+    is_kept = numbers_of<bool>(is_kept_, m, "pairs: the pairs that count");
+    oldest = numbers_of<int64_t>(oldest_, 1, "pairs: the oldest pair");
+    scale = numbers_of<double>(scale_, 1, "pairs: the scale");
     if (*oldest < 0 || *oldest >= m) refuse("pairs: the oldest pair is none of them");
   }
 
@@ -200,8 +193,8 @@ void pairs_shares(const Tensor& products, Tensor sy, Tensor yy, Tensor is_kept, 
                   Tensor shares) {
   Compact compact(products, sy, yy, is_kept, oldest, scale);
   const int64_t m = compact.m, newest = *compact.oldest;
-  int64_t* places = data_of<int64_t>(to, ScalarType::Long, 2, "the places of s and y");
-  double* found = data_of<double>(shares, ScalarType::Double, 2 * m + 1, "the shares");
+  int64_t* places = numbers_of<int64_t>(to, 2, "pairs: the places of s and y");
+  double* found = numbers_of<double>(shares, 2 * m + 1, "pairs: the shares");
   const bool is_new = is_placed && compact.remember(least, boldness);
   places[0] = is_new ? 2 + newest : 0;
   places[1] = is_new ? 2 + m + newest : 1;
@@ -217,8 +210,8 @@ struct Step {
 
 Step step_of(const Rows& rows, const Tensor& to, const Tensor& shares) {
   const int64_t pairs = rows.rows - 2;
-  const double* given = data_of<const double>(shares, ScalarType::Double, pairs + 1, "the shares");
-  const int64_t* places = data_of<const int64_t>(to, ScalarType::Long, 2, "the places of s and y");
+  const double* given = numbers_of<const double>(shares, pairs + 1, "pairs: the shares");
+  const int64_t* places = numbers_of<const int64_t>(to, 2, "pairs: the places of s and y");
   for (int i = 0; i < 2; ++i)
     if (places[i] < 0 || places[i] >= 2 + pairs) refuse("pairs: expects places among S and Y");
   return {std::vector<float>(given, given + pairs + 1), {places[0] - 2, places[1] - 2}};
@@ -246,9 +239,9 @@ void pairs_go(Tensor x, const Tensor& g, Tensor matrix, Tensor scales, Tensor st
   const Rows rows(matrix, scales, count);
   if (rows.rows < 4) refuse("pairs: expects S and Y, s and y");
   const Step step = step_of(rows, to, shares);
-  float* place = data_of<float>(x, ScalarType::Float, count, "x");
-  const float* gradient = data_of<const float>(g, ScalarType::Float, count, "g");
-  float* made = data_of<float>(step_, ScalarType::Float, rows.length, "the step");
+  float* place = numbers_of<float>(x, count, "pairs: x");
+  const float* gradient = numbers_of<const float>(g, count, "pairs: g");
+  float* made = numbers_of<float>(step_, rows.length, "pairs: the step");
   const PairsBox box = box_of(low, high);
   std::vector<double> lengths(rows.pieces());
   rows.for_pieces([&](int64_t index, int64_t) {
@@ -266,7 +259,7 @@ void pairs_go(Tensor x, const Tensor& g, Tensor matrix, Tensor scales, Tensor st
 
 void pairs_pack(const Tensor& from, Tensor row, Tensor scales) {
   const Rows rows(row, scales, from.numel());
-  const float* numbers = data_of<const float>(from, ScalarType::Float, rows.count, "a row");
+  const float* numbers = numbers_of<const float>(from, rows.count, "pairs: a row");
   if (rows.rows != 1) refuse("pairs: expects one row");
   rows.for_pieces([&](int64_t index, int64_t) {
     alignas(64) float own[piece];

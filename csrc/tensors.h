@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "geometry.h"
@@ -71,6 +72,39 @@ inline void require(const Tensor& tensor, const char* name, const Sizes& sizes, 
   for (size_t i = 0; same && i < sizes.size(); ++i) same = actual[i] == sizes[i];
   if (!same) refuse(std::string(name) + " does not have the shape that geometry says");
   if (tensor.scalar_type() != dtype) refuse(std::string(name) + " has another dtype than the first tensor");
+}
+
+// What an operator reads and writes on the CPU without torch: numbers of one type, without gaps between them.
+struct NumberKind {
+  ScalarType type;
+  const char* name;
+};
+template <class Number>
+constexpr NumberKind kind_of() {
+  if constexpr (std::is_same_v<Number, float>) return {ScalarType::Float, "float32"};
+  if constexpr (std::is_same_v<Number, double>) return {ScalarType::Double, "float64"};
+  if constexpr (std::is_same_v<Number, int16_t>) return {ScalarType::Short, "int16"};
+  if constexpr (std::is_same_v<Number, int64_t>) return {ScalarType::Long, "int64"};
+  if constexpr (std::is_same_v<Number, bool>) return {ScalarType::Bool, "bool"};
+}
+
+// `least` of them or more: memory that is kept from call to call.
+template <class Number>
+Number* memory_of(const Tensor& t, int64_t least, const char* name) {
+  constexpr NumberKind kind = kind_of<std::remove_const_t<Number>>();
+  if (t.scalar_type() != kind.type || !t.is_cpu() || !t.is_contiguous() || t.numel() < least)
+    refuse(std::string(name) + " expects " + std::to_string(least) + " " + kind.name +
+           " numbers, contiguous and on the CPU");
+  return static_cast<Number*>(t.data_ptr());
+}
+
+// `count` of them and no more.
+template <class Number>
+Number* numbers_of(const Tensor& t, int64_t count, const char* name) {
+  Number* numbers = memory_of<Number>(t, count, name);
+  if (t.numel() != count)
+    refuse(std::string(name) + " expects " + std::to_string(count) + " numbers, got " + std::to_string(t.numel()));
+  return numbers;
 }
 
 // Channels-last only if it is not also plain: a picture of one channel or one pixel is both.  As in

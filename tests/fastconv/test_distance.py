@@ -67,14 +67,14 @@ def test_the_operators_refuse_what_they_would_read_wrongly() -> None:
     square, back = ops.mean_square, ops.mean_square_backward
     for other in (a[:5], a.double(), torch.zeros(12)[::2]):
         for call in ((square, a, other, one), (square, a, a, other), (back, a, a, one, other)):
-            with pytest.raises(ValueError, match="float32 numbers"):
+            with pytest.raises(ValueError, match=r"expects \d+ (float32 )?numbers"):
                 call[0](*call[1:])
     c, square = torch.zeros(2), torch.zeros(2, 2)
     for other in (torch.zeros(2, 3), square.double(), torch.zeros(4, 2)[::2]):
         for call in ((c, other, square, 1.0, one), (c, square, other, 1.0, one)):
-            with pytest.raises(ValueError, match="float32 numbers"):
+            with pytest.raises(ValueError, match=r"expects \d+ (float32 )?numbers"):
                 ops.gram_distance(*call)
-        with pytest.raises(ValueError, match="float32 numbers"):
+        with pytest.raises(ValueError, match=r"expects \d+ (float32 )?numbers"):
             ops.gram_distance_backward(c, square, square, 1.0, one, c, other)
 
 

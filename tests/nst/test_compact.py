@@ -267,7 +267,7 @@ def test_the_native_operators_give_the_same_bits_on_any_number_of_threads() -> N
     st.integers(0, 99),
     st.sampled_from([0.0, 0.999, 1.0]),
 )
-@example(415, 1.0, 8, 0.0)  # a largest number between 32767 and 32768 steps: they must be twice as wide
+@example(415, 1.0, 8, 0.0)  # the largest number is between 32767 and 32768 steps
 def test_packed_pairs_lose_little_and_lose_it_once(
     count: int, size: float, seed: int, zeros: float
 ) -> None:
@@ -338,7 +338,7 @@ def test_the_native_operators_refuse_what_they_would_read_wrongly() -> None:
         ("pairs_pack", 1, rows[:2]),
     ):
         arguments = [*calls[name][:place], wrong, *calls[name][place + 1 :]]
-        with pytest.raises(ValueError, match="pairs: expects"):
+        with pytest.raises(ValueError, match=r"pairs: .*expects"):
             getattr(ops, name)(*arguments)
 
 
