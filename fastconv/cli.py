@@ -21,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `fastconv ... | head` has seen enough
+        sys.stderr.close()  # Python's own last words
+        return 1
     except (FastconvError, OSError) as error:
         print(f"fastconv: {error}", file=sys.stderr)
         return 2

@@ -49,12 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            return _dispatch(words)
+            code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("nst: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `nst ... | head` has seen enough
-        sys.stderr.close()
+        sys.stderr.close()  # Python's own last words
         return 1
     except Exception as error:
         return _failed(error)

@@ -14,45 +14,35 @@ c = s.y / y.y of the newest pair.  (R. Byrd, J. Nocedal, R. Schnabel, 1994, with
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .moves import EVERYWHERE, Box, LBFGSMove, State, free_of, resized, scale_of
+from .moves import LBFGSMove, QuasiNewtonMove, State, free_of, resized, scale_of
 from .pairs import NativePairs, Pairs, pairs_for
 
 
-def lbfgs_move(device: torch.device, *how: Any) -> LBFGSMove | CompactMove:
+def lbfgs_move(device: torch.device, *how: Any) -> QuasiNewtonMove:
     """The form of L-BFGS for a device: MPS has no float64, which the small systems need."""
     return (LBFGSMove if device.type == "mps" else CompactMove)(*how)
 
 
-class CompactMove:
+class CompactMove(QuasiNewtonMove):
     """The same moves as LBFGSMove's, with the pairs in a matrix (pairs.py)."""
 
-    def __init__(
-        self,
-        rate: float,
-        history: int,
-        longest: float = math.inf,
-        box: Box = EVERYWHERE,
-        boldness: float = 0.0,
-    ) -> None:
-        self.rate, self.rows, self.longest = rate, history, longest
-        self.box, self.boldness = box, boldness
+    def _forget(self) -> None:
         self.pairs: Pairs | NativePairs | None = None
         self.is_placed = False  # whether x has been moved, and the gradient before is known
         self.has_pairs = False
 
     def _begin(self, g: Tensor) -> Pairs | NativePairs:
-        self.pairs, self.numbers = pairs_for(g, self.rows), g.numel()
-        self.sy, self.yy = g.new_zeros(2, self.rows, self.rows, dtype=torch.float64)
-        self.is_kept = g.new_zeros(self.rows, dtype=torch.bool)  # the pairs that count
+        self.pairs, self.numbers = pairs_for(g, self.history), g.numel()
+        self.sy, self.yy = g.new_zeros(2, self.history, self.history, dtype=torch.float64)
+        self.is_kept = g.new_zeros(self.history, dtype=torch.bool)  # the pairs that count
         self.oldest = g.new_zeros(1, dtype=torch.int64)
         self.unread = torch.arange(2, device=g.device)
-        self.places = torch.arange(self.rows, device=g.device)
+        self.places = torch.arange(self.history, device=g.device)
         self.scale = g.new_ones((), dtype=torch.float64)  # c
         self.is_placed = self.has_pairs = False
         return self.pairs
@@ -77,43 +67,43 @@ class CompactMove:
 
     def _native_shares(self, found: Tensor) -> tuple[Tensor, Tensor]:
         """What `_remember` and `_shares` do, in one operator (csrc/ops_pairs.cpp)."""
-        to, shares = torch.empty_like(self.unread), found.new_empty(2 * self.rows + 1)
+        to, shares = torch.empty_like(self.unread), found.new_empty(2 * self.history + 1)
         known = (self.sy, self.yy, self.is_kept, self.oldest, self.scale)
-        how = (self.is_placed, self.rate, self.boldness, LBFGSMove.LEAST, self.numbers)
+        how = (self.is_placed, self.rate, self.boldness, self.LEAST, self.numbers)
         torch.ops.fastconv.pairs_shares.default(found, *known, *how, to, shares)
         return shares, to
 
     def _first_shares(self, push: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(push, 1).double()
         share = self.rate * length.clamp(min=1e-30).reciprocal().clamp(max=1.0)
-        return torch.cat([share.new_zeros(2 * self.rows), share[None]])
+        return torch.cat([share.new_zeros(2 * self.history), share[None]])
 
     def _remember(self, found: Tensor) -> tuple[Tensor, Tensor]:
         """Takes in the pair that ends here.
 
         Gives the products with all pairs, it among them, and the rows that it goes to.
         """
-        end = 2 * self.rows
+        end = 2 * self.history
         (ss, sy), (_, yy) = found[:2, end : end + 2]
-        is_useful = sy > LBFGSMove.LEAST
-        both = torch.cat([self.oldest, self.oldest + self.rows])
+        is_useful = sy > self.LEAST
+        both = torch.cat([self.oldest, self.oldest + self.history])
         found = found.index_copy(
             1, torch.where(is_useful, both, self.unread + end), found[:, end:-1]
         )
         # s_i.y of all older s_i: the upper triangle needs no more of a new pair
         is_new = is_useful & (self.places == self.oldest)
-        of_s, of_y = found[1, :end].view(2, self.rows)
+        of_s, of_y = found[1, :end].view(2, self.history)
         self.sy = torch.where(is_new, of_s[:, None], self.sy)
         self.yy = torch.where(is_new, of_y[:, None], torch.where(is_new[:, None], of_y, self.yy))
         self.scale = torch.where(is_useful, scale_of(sy, yy, ss, self.boldness), self.scale)
         self.is_kept |= is_new
-        self.oldest = torch.where(is_useful, (self.oldest + 1) % self.rows, self.oldest)
+        self.oldest = torch.where(is_useful, (self.oldest + 1) % self.history, self.oldest)
         return found, torch.where(is_useful, both + 2, self.unread)
 
     def _shares(self, found: Tensor) -> Tensor:
         """How much of each pair and of push the step has; rate and direction included."""
-        of_push, push_push = found[2, :-3].view(2, self.rows), found[2, -1]
-        order = (self.oldest + self.places) % self.rows  # oldest first
+        of_push, push_push = found[2, :-3].view(2, self.history), found[2, -1]
+        order = (self.oldest + self.places) % self.history  # oldest first
         kept = self.is_kept[order]
         both = kept[:, None] & kept
         sy, yy = (m[order][:, order] for m in (self.sy, self.yy))
@@ -136,18 +126,17 @@ class CompactMove:
         return torch.cat([zeros.index_copy(1, order, of_pairs).flatten(), share[None]])
 
     def enlarge(self, hw: tuple[int, int]) -> None:
-        """Go on at another size with what the pairs tell of; where x was there, nobody knows."""
         smaller = self.pairs
         if smaller is None:
             return
         known = self.is_kept, self.oldest, self.scale
         pairs = self._begin(smaller.step.new_empty(*smaller.step.shape[:2], *hw))
-        for row in range(self.rows):
+        for row in range(self.history):
             s, y = smaller.pair(row)
             pairs.keep(row, (resized(s, hw), resized(y, hw)))
         self.sy, self.yy = pairs.products()
         self.is_kept, self.oldest, self.scale = known
-        self.is_kept = self.is_kept & (self.sy.diagonal() > LBFGSMove.LEAST)
+        self.is_kept = self.is_kept & (self.sy.diagonal() > self.LEAST)
         self.has_pairs = bool(self.is_kept.any())
 
     def state(self) -> State:
@@ -156,7 +145,7 @@ class CompactMove:
         if pairs is None:
             return {"pairs": [], "scale": 1.0, "before": None, "step": None}
         oldest = int(self.oldest)
-        order = [(oldest + i) % self.rows for i in range(self.rows)]
+        order = [(oldest + i) % self.history for i in range(self.history)]
         rows = [row for row in order if bool(self.is_kept[row])]
         return {
             "pairs": [(*pairs.pair(row), float(self.sy[row, row])) for row in rows],
@@ -169,7 +158,7 @@ class CompactMove:
         }
 
     def load(self, state: State) -> None:
-        known = state["pairs"][-self.rows :]
+        known = state["pairs"][-self.history :]
         if state["before"] is None and not known:
             self.pairs = None
             return
@@ -183,7 +172,7 @@ class CompactMove:
         for row, (s, y, _) in zip(rows, known, strict=True):
             pairs.keep(row, (s, y))
             self.is_kept[row] = self.has_pairs = True
-        self.oldest.fill_(state["oldest"] if exactly else len(known) % self.rows)
+        self.oldest.fill_(state["oldest"] if exactly else len(known) % self.history)
         if exactly:
             self.sy, self.yy = (products.clone() for products in state["products"])
         else:

@@ -11,6 +11,7 @@ A move keeps its state in `state()`, of which `load` makes it go on exactly.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
 import torch
@@ -49,18 +50,13 @@ def scale_of(sy: Number, yy: Number, ss: Number, boldness: float) -> Number:
     return (sy / yy) ** (1 - boldness) * (ss / sy) ** boldness
 
 
-class LBFGSMove:
+class QuasiNewtonMove(ABC):
     """x <- x + rate d within a box,  d = -H g, where H is built of the last `history` pairs (s, y).
 
     s = x' - x and y = g' - g from one place to the next; the first move has length
-    rate min(1, 1/|g|_1), and none is longer than `longest` on average.  Two passes over the pairs,
-    newest to oldest and back, with c of the newest pair (`scale_of`):
-
-        q = g;   a_i = s_i.q / s_i.y_i,  q -= a_i y_i;   q *= c
-        b_i = y_i.q / s_i.y_i,  q += (a_i - b_i) s_i;    d = -q
-
-    Values that are not free (`free_of`) rest: the move is one in all the others, and g, y and d
-    are 0 there.  s is the way that x went in truth, at most up to the walls.
+    rate min(1, 1/|g|_1), and none is longer than `longest` on average.  Values that are not free
+    (`free_of`) rest: the move is one in all the others, and g, y and d are 0 there.  s is the way
+    that x went in truth, at most up to the walls.  H starts from c of the newest pair (`scale_of`).
     """
 
     LEAST = 1e-10  # of s.y: below, a pair says nothing about the curvature
@@ -75,13 +71,41 @@ class LBFGSMove:
     ) -> None:
         self.rate, self.history, self.longest = rate, history, longest
         self.box, self.boldness = box, boldness
+        self._forget()
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Begin without pairs."""
+
+    @abstractmethod
+    def move(self, x: Tensor, g: Tensor) -> bool:
+        """Moves x; False if the direction is none of descent, and x stays."""
+
+    @abstractmethod
+    def enlarge(self, hw: tuple[int, int]) -> None:
+        """Go on at another size with what the pairs tell of; where x was there, nobody knows."""
+
+    @abstractmethod
+    def state(self) -> State: ...
+
+    @abstractmethod
+    def load(self, state: State) -> None: ...
+
+
+class LBFGSMove(QuasiNewtonMove):
+    """Two passes over the pairs, newest to oldest and back:
+
+    q = g;   a_i = s_i.q / s_i.y_i,  q -= a_i y_i;   q *= c
+    b_i = y_i.q / s_i.y_i,  q += (a_i - b_i) s_i;    d = -q
+    """
+
+    def _forget(self) -> None:
         self.pairs: list[tuple[Tensor, Tensor, float]] = []  # s, y, s.y; oldest first
         self.scale = 1.0  # c
         self.before: Tensor | None = None  # the gradient at the last place
         self.step: Tensor | None = None  # s from there to here
 
     def move(self, x: Tensor, g: Tensor) -> bool:
-        """Moves x; False if the direction is none of descent, and x stays."""
         is_free = free_of(x, g, self.box)
         push = g * is_free
         if self.before is not None:
@@ -123,7 +147,6 @@ class LBFGSMove:
         return q
 
     def enlarge(self, hw: tuple[int, int]) -> None:
-        """Go on at another size with what the pairs tell of; where x was there, nobody knows."""
         pairs = [(resized(s, hw), resized(y, hw)) for s, y, _ in self.pairs]
         found = [(s, y, _dot(s, y)) for s, y in pairs]
         self.pairs = [pair for pair in found if pair[2] > self.LEAST]

@@ -27,11 +27,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .captured import Objective, Recordings
-from .compact import CompactMove, lbfgs_move
+from .compact import lbfgs_move
 from .config import StyleConfig
 from .errors import NstError
 from .images import resize
-from .moves import AdamMove, LBFGSMove, Plateau
+from .moves import AdamMove, Plateau, QuasiNewtonMove
 from .objective import Evaluation
 
 Note = Callable[[str], None]
@@ -77,7 +77,7 @@ class Optimizer:
         self.first = 0.0  # the loss at the start of this scale
         self.inner = self._inner()
 
-    def _inner(self) -> LBFGSMove | CompactMove | AdamMove:
+    def _inner(self) -> QuasiNewtonMove | AdamMove:
         raise NotImplementedError
 
     @property
@@ -231,7 +231,7 @@ class LBFGS(Optimizer):
     COLOURS = (0.0, 1.0)
     BOLDNESS = 0.25
     RECOVERY = 5
-    inner: LBFGSMove | CompactMove
+    inner: QuasiNewtonMove
 
     def __init__(self, x: Tensor, config: StyleConfig, note: Note) -> None:
         self.good_steps = 0  # since the last bad one, or the last doubling
@@ -240,7 +240,7 @@ class LBFGS(Optimizer):
     def _start(self, x: Tensor) -> None:
         super()._start(x.clamp(*self.COLOURS))
 
-    def _inner(self) -> LBFGSMove | CompactMove:
+    def _inner(self) -> QuasiNewtonMove:
         how = (self.rate, self.config.history, self.LONGEST, self.COLOURS, self.BOLDNESS)
         return lbfgs_move(self.x.device, *how)
 
