@@ -34,8 +34,8 @@ namespace fastconv::FASTCONV_ISA {
 
 inline constexpr int64_t group = 16, step = 32;
 inline constexpr int64_t square = 256;  // pairs of numbers in a tile register
+static_assert(panel == 2 * group, "a panel is two groups");
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t steps_of(int64_t depth) { return (depth + step - 1) / step; }
 
 // The first `count` of 16 floats; zeros for the others.

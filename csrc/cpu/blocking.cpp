@@ -3,7 +3,7 @@
 namespace fastconv {
 namespace {
 
-int64_t floor_divide(int64_t a, int64_t b) { return a >= 0 ? a / b : -divide_up(-a, b); }
+int64_t floor_divide(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
 
 }  // namespace
 

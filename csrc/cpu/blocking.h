@@ -9,15 +9,14 @@
 
 namespace fastconv {
 
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // [0, size) cut into the fewest parts of at most `most`, as even as multiples of `grain` allow.
 struct Split {
   Split(int64_t size, int64_t most, int64_t grain = 1)
       : size(size),
-        part(round_up(divide_up(size, divide_up(size, std::max<int64_t>(most, 1))), grain)),
-        count(divide_up(size, part)) {}
+        part(round_up(ceil_div(size, ceil_div(size, std::max<int64_t>(most, 1))), grain)),
+        count(ceil_div(size, part)) {}
   int64_t begin(int64_t index) const { return index * part; }
   int64_t length(int64_t index) const { return std::min(part, size - index * part); }
   int64_t size, part, count;
@@ -57,6 +56,25 @@ class Cuts {
 
  private:
   std::vector<int64_t> starts_;
+};
+
+// One piece of work: a block of destinations, and some of the channels there.
+struct BlockOfChannels {
+  int64_t image, group, i0, j0, rows, columns, m0, m_count;
+
+  // Item number `item` of all, channels innermost.
+  static BlockOfChannels at(int64_t item, const Cuts& rows, const Cuts& columns, const Split& channels,
+                            int64_t groups) {
+    BlockOfChannels b;
+    b.m0 = channels.begin(item % channels.count), b.m_count = channels.length(item % channels.count);
+    item /= channels.count;
+    b.j0 = columns.begin(item % columns.count()), b.columns = columns.length(item % columns.count());
+    item /= columns.count();
+    b.i0 = rows.begin(item % rows.count()), b.rows = rows.length(item % rows.count());
+    item /= rows.count();
+    b.group = item % groups, b.image = item / groups;
+    return b;
+  }
 };
 
 // One axis of a block's copy: the source lines that its taps read, as bands.
@@ -106,8 +124,8 @@ struct BlockCopy {
 // [0, size).
 struct Inside {
   Inside(int64_t from, int64_t step, int64_t size, int64_t length)
-      : begin(std::clamp<int64_t>(from >= 0 ? 0 : divide_up(-from, step), 0, length)),
-        end(std::clamp<int64_t>(from >= size ? 0 : divide_up(size - from, step), begin, length)) {}
+      : begin(std::clamp<int64_t>(from >= 0 ? 0 : ceil_div(-from, step), 0, length)),
+        end(std::clamp<int64_t>(from >= size ? 0 : ceil_div(size - from, step), begin, length)) {}
   int64_t begin, end;
 };
 

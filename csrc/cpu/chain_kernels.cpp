@@ -12,9 +12,6 @@
 namespace fastconv::FASTCONV_ISA {
 namespace {
 
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 typedef int32_t I __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));
 
 // Bit i of the result: lane i of v is -1, not 0.

@@ -29,7 +29,7 @@ class ChannelSums {
         column_runs(axis_runs(column_taps, g.stride_w, g.out_w, g.w)),
         row(round_up(g.c_in, k.lanes)),
         threads(products() < serial_products ? 1 : thread_count()),
-        slices(g.n * g.out_h, divide_up(g.n * g.out_h, threads > 1 ? 4 * threads : 1)) {}
+        slices(g.n * g.out_h, ceil_div(g.n * g.out_h, threads > 1 ? 4 * threads : 1)) {}
 
   void run() {
     const int64_t taps = g.kh * g.kw, slice = taps * row;
@@ -111,7 +111,7 @@ class PlaneTaps {
         copy(Bands(forward_taps(g.kh, g.dil_h, g.pad_top), g.stride_h, rows.part),
              Bands(forward_taps(g.kw, g.dil_w, g.pad_left), g.stride_w, columns.part), rows.part,
              columns.part),
-        outputs(g.c_out_per_group(), divide_up(g.c_out_per_group() * g.groups, 2 * thread_count())) {
+        outputs(g.c_out_per_group(), ceil_div(g.c_out_per_group() * g.groups, 2 * thread_count())) {
     for (size_t u = 0; u < static_cast<size_t>(g.kh); ++u)
       for (size_t v = 0; v < static_cast<size_t>(g.kw); ++v) taps.push_back(copy.tap_at(u, v));
   }

@@ -36,7 +36,7 @@ class DepthwisePlanes {
     for (int64_t t = 0; t < threads; ++t)
       buffers.push_back({space.take<T>(x_copy), space.take<T>(apart), space.take<T>(g.tap_count())});
     // Several planes at a time, so that threads seldom meet at the counter.
-    const Split planes(g.images * g.groups, divide_up(g.images * g.groups, 8 * threads));
+    const Split planes(g.images * g.groups, ceil_div(g.images * g.groups, 8 * threads));
     const int64_t blocks = rows.count * columns.count;
     parallel_for(
         planes.count * blocks,

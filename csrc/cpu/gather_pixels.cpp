@@ -45,7 +45,7 @@ class Pixels {
         in_place(can_read_in_place()),
         pixel(in_place ? g.step_w * g.src_strides.column : spread(depth.part)),
         line(in_place ? g.step_h * g.src_strides.row : copy.pitch * pixel),
-        panels(divide_up(g.dst_channels, panel)),
+        panels(ceil_div(g.dst_channels, panel)),
         weights_in_place(can_use_weights()),
         weight_step(weights_in_place ? g.weight_src : panel),
         kernel(g.kernel_offsets()),
@@ -106,7 +106,7 @@ class Pixels {
   int64_t item_panels() const {
     const int64_t blocks = g.images * g.groups * rows.count * columns.count;
     const int64_t threads = g.products() < serial_products ? 1 : thread_count();
-    return threads > 1 ? divide_up(panels, std::max<int64_t>(1, 2 * threads / blocks)) : panels;
+    return threads > 1 ? ceil_div(panels, std::max<int64_t>(1, 2 * threads / blocks)) : panels;
   }
 
   // One tap whose destination channels lie side by side: 1x1 backward.

@@ -77,15 +77,14 @@ class Planes {
     TapOffset* taps;
   };
   // Destinations of one phase; dst is its first of the group.
-  struct Block {
-    int64_t image, group, i0, j0, rows, columns, m0, m_count;
+  struct Block : BlockOfChannels {
     T* dst;
   };
 
   // Whole cache lines, an odd number: equal lines of many planes would else share few cache sets.
   static int64_t odd_lines(int64_t elements) {
     constexpr int64_t line = 64 / sizeof(T);
-    return (divide_up(elements, line) | 1) * line;
+    return (ceil_div(elements, line) | 1) * line;
   }
 
   bool is_aligned(const T* at) const {
@@ -108,7 +107,7 @@ class Planes {
     const int64_t threads = is_serial(g) ? 1 : thread_count();
     int64_t parts = 1;  // each copies the block for itself: no more of them than threads need
     while (blocks * parts % threads != 0 && blocks * parts < 2 * threads) ++parts;
-    return round_up(divide_up(g.dst_channels, parts), channel_split.part);
+    return round_up(ceil_div(g.dst_channels, parts), channel_split.part);
   }
 
   // Whole rows of one tap as they are; a multiple of 4 KB apart they would share one cache set.
@@ -136,7 +135,7 @@ class Planes {
     return g.images * g.groups * g.dst_channels * pixels * static_cast<int64_t>(sizeof(T));
   }
 
-  int64_t packs() const { return divide_up(g.dst_channels, rows_per_pack); }
+  int64_t packs() const { return ceil_div(g.dst_channels, rows_per_pack); }
 
   void pack_weights(int64_t index, T* packing) const {
     const int64_t group = index / packs(), m0 = index % packs() * rows_per_pack;
@@ -156,15 +155,7 @@ class Planes {
   }
 
   void run_item(int64_t item, const Buffers& buffers) const {
-    Block b;
-    b.m0 = channels.begin(item % channels.count),
-    b.m_count = channels.length(item % channels.count);
-    item /= channels.count;
-    b.j0 = columns.begin(item % columns.count()), b.columns = columns.length(item % columns.count());
-    item /= columns.count();
-    b.i0 = rows.begin(item % rows.count()), b.rows = rows.length(item % rows.count());
-    item /= rows.count();
-    b.group = item % g.groups, b.image = item / g.groups;
+    Block b{BlockOfChannels::at(item, rows, columns, channels, g.groups), nullptr};
     const T* from =
         g.src + b.image * g.src_strides.image + b.group * g.src_channels * g.src_strides.channel;
     for (int64_t part = 0; part < depth.count; ++part) {

@@ -22,7 +22,7 @@ constexpr int64_t step = SquareKernels::step, half = 16;  // half: rows of A tha
 constexpr int64_t most_pixels = 512, least_pixels = 64;  // of a block
 constexpr int64_t most_bytes = 1200 << 10;               // of its B; 256 KB to 1 MB: within 10 %
 
-int64_t odd_lines(int64_t elements) { return (divide_up(elements, 16) | 1) * 16; }
+int64_t odd_lines(int64_t elements) { return (ceil_div(elements, 16) | 1) * 16; }
 
 // How the destinations are cut into blocks, of so many pixels or a few more.
 struct Blocks {
@@ -39,7 +39,7 @@ struct Blocks {
         line(odd_lines(copy.area + step)) {}
 };
 
-int64_t steps_of(const Gather<float>& g) { return divide_up(g.src_channels, step); }
+int64_t steps_of(const Gather<float>& g) { return ceil_div(g.src_channels, step); }
 
 // The largest blocks whose B leaves the second-level cache room for A.
 Blocks blocks_of(const Gather<float>& g) {
@@ -58,7 +58,7 @@ class GatherSquares {
         in_place(can_read_in_place()),
         tap_pairs(steps * SquareKernels::square_pairs),
         row_pairs(g.tap_count() * tap_pairs),
-        halves(divide_up(g.dst_channels, half)),
+        halves(ceil_div(g.dst_channels, half)),
         kernel(g.kernel_offsets()),
         channels(g.dst_channels, channels_per_item(), step) {}
 
@@ -87,9 +87,7 @@ class GatherSquares {
     float* results;
     SquareTap* taps;
   };
-  struct Block {
-    int64_t image, group, i0, j0, rows, columns, m0, m_count;
-  };
+  using Block = BlockOfChannels;
 
   // A line of pixels that are read in their own places.
   bool can_read_in_place() const {
@@ -103,7 +101,7 @@ class GatherSquares {
     const int64_t blocks = g.images * g.groups * rows.count() * columns.count(), threads = thread_count();
     int64_t parts = 1;  // each cuts the block for itself
     while (blocks * parts % threads != 0 && blocks * parts < 4 * threads) ++parts;
-    return divide_up(g.dst_channels, parts);
+    return ceil_div(g.dst_channels, parts);
   }
 
   void cut_weights(int64_t index, float* rows_of_k) const {
@@ -121,14 +119,7 @@ class GatherSquares {
   }
 
   void run_item(int64_t item, const Buffers& buffers) const {
-    Block b;
-    b.m0 = channels.begin(item % channels.count), b.m_count = channels.length(item % channels.count);
-    item /= channels.count;
-    b.j0 = columns.begin(item % columns.count()), b.columns = columns.length(item % columns.count());
-    item /= columns.count();
-    b.i0 = rows.begin(item % rows.count()), b.rows = rows.length(item % rows.count());
-    item /= rows.count();
-    b.group = item % g.groups, b.image = item / g.groups;
+    const Block b = Block::at(item, rows, columns, channels, g.groups);
     cut_block(b, buffers);
     multiply_block(b, find_taps(b, buffers.taps), buffers);
   }

@@ -44,7 +44,7 @@ bool hits_all(const std::vector<AxisTap>& taps, const Phases& phases) {
 template <class T>
 void clear(T* out, int64_t count) {
   constexpr int64_t piece = 1 << 18;
-  parallel_for(divide_up(count, piece), [&](int64_t index, int64_t) {
+  parallel_for(ceil_div(count, piece), [&](int64_t index, int64_t) {
     std::memset(out + index * piece, 0, std::min(piece, count - index * piece) * sizeof(T));
   });
 }

@@ -70,7 +70,7 @@ class GradWeight {
              Bands(forward_taps(g.kw, g.dil_w, g.pad_left), g.stride_w / x_step,
                    x_columns(columns.part)),
              rows.part, x_columns(columns.part)),
-        slices(blocks(), divide_up(blocks(), slice_count())),
+        slices(blocks(), ceil_div(blocks(), slice_count())),
         m_chunks(m_total, chunk(m_total, !splits_n()), k.rows),
         n_chunks(n_total, chunk(n_total, splits_n()), 2 * k.lanes),
         m_pixel(merged > 1 ? m_total : round_up(m_chunks.part, k.lanes)),
@@ -141,7 +141,7 @@ class GradWeight {
   int64_t group_sums() const { return g.kh * g.kw * m_total * n_row; }
   int64_t slice_count() const {
     const auto bytes = static_cast<int64_t>(g.groups * group_sums() * sizeof(T));
-    const int64_t wanted = threads > 1 ? divide_up(4 * threads, g.groups) : 1;
+    const int64_t wanted = threads > 1 ? ceil_div(4 * threads, g.groups) : 1;
     return std::clamp<int64_t>(std::min(wanted, sums_bytes / bytes), 1, blocks());
   }
   // Every chunk of one side copies the other side whole.  That is m's unless the copy of n is much the
@@ -154,8 +154,8 @@ class GradWeight {
   // Smaller chunks where slices and groups alone leave threads without work.
   int64_t chunk(int64_t total, bool is_cut) const {
     const int64_t wanted =
-        is_cut && threads > 1 && merged == 1 ? divide_up(2 * threads, slices.count * g.groups) : 1;
-    return std::min(most_channels, divide_up(total, wanted));
+        is_cut && threads > 1 && merged == 1 ? ceil_div(2 * threads, slices.count * g.groups) : 1;
+    return std::min(most_channels, ceil_div(total, wanted));
   }
 
   // A block's lines, as the micro-kernel's taps.

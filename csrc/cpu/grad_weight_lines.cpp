@@ -51,9 +51,9 @@ class GradWeightLines {
              Bands(forward_taps(g.kw, g.dil_w, g.pad_left), g.stride_w, columns.part), rows.part,
              columns.part),
         plane(odd_lines(copy.area)),
-        slices(blocks(), divide_up(blocks(), threads > 1 ? 4 * threads : 1)),
-        row_groups(divide_up(g.c_out, k.rows)),
-        tap_groups(divide_up(tap_count(), k.taps)) {}
+        slices(blocks(), ceil_div(blocks(), threads > 1 ? 4 * threads : 1)),
+        row_groups(ceil_div(g.c_out, k.rows)),
+        tap_groups(ceil_div(tap_count(), k.taps)) {}
 
   void run() {
     const int64_t x_copy = g.c_in * plane + k.lanes, all_sums = slices.count * slice_sums();
@@ -71,7 +71,7 @@ class GradWeightLines {
  private:
   static int64_t odd_lines(int64_t elements) {
     constexpr int64_t line = 64 / sizeof(T);
-    return (divide_up(elements, line) | 1) * line;
+    return (ceil_div(elements, line) | 1) * line;
   }
   double products() const {
     return static_cast<double>(g.n * g.out_h * g.out_w) * g.c_out * tap_count();

@@ -17,7 +17,6 @@ namespace {
 
 using Cut = CutInto<2>;
 
-constexpr int64_t panel = 2 * group;
 constexpr int64_t pixels_at_once = 128;
 
 constexpr int64_t most_mirrored = 4;  // blocks: 64 channels of 512 x 512 take 4.3 ms for 5.3, 128 gain nothing

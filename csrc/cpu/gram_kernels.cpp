@@ -17,13 +17,6 @@ extern const OuterProducts outer_products;
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int max_rows = 14;
-#else
-constexpr int max_rows = 6;
-#endif
-constexpr int panel = 2 * L;
-
 // Four sums, or each addition would wait for the one before it.
 void take(const float* from, int64_t pixels, const float* shift, float* to, float* total) {
   for (int64_t c = 0; c < block_width; c += L) {
@@ -64,8 +57,6 @@ void square(const float* a, const float* b, int64_t pixels, bool fresh, float* s
       }
     }
 }
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // The features of the next pixels, on their way to the second-level cache line by line while others
 // are multiplied: fetched when they are taken, memory would rest during the products, and the products

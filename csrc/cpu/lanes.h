@@ -11,6 +11,15 @@ namespace fastconv::FASTCONV_ISA {
 using V = Vec<float>;
 inline constexpr int L = lanes<float>;
 
+// Sums of a product in registers, rows x panel: a panel is two vectors, and 14 rows are 28 of AVX-512's
+// 32 registers, 6 rows 12 of 16 elsewhere.
+inline constexpr int64_t panel = 2 * L;
+#if defined(__AVX512F__)
+inline constexpr int max_rows = 14;
+#else
+inline constexpr int max_rows = 6;
+#endif
+
 inline void transpose(V (&rows)[L]) { transpose<float>(rows); }
 
 inline bool aligned(const void* at) {

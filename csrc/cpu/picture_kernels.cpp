@@ -12,9 +12,6 @@
 namespace fastconv::FASTCONV_ISA {
 namespace {
 
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 void zero(float* to, int64_t columns) {
   for (int64_t i = 0; i < columns * block_width; i += L) store(to + i, V{});
 }

@@ -31,6 +31,9 @@ using Vec = typename VectorOf<T>::type;
 template <class T>
 inline constexpr int lanes = VectorOf<T>::lanes;
 
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
 template <class T>
 inline Vec<T> load(const T* from) {  // any alignment
   Vec<T> v;

@@ -30,8 +30,6 @@ namespace {
 
 using Cut = CutInto<3>;
 
-constexpr int64_t panel = 2 * group;
-
 // What is cut while others are multiplied comes in small portions: between four products 64 operations
 // on vectors cost nothing, 96 more than the products themselves.
 

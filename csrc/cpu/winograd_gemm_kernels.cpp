@@ -4,12 +4,11 @@
 //
 //   V [e][k/16][tile][16]      M [e][o/16][tile][16]      U [e][o/panel][k][panel]
 //
-// The micro-kernel keeps rows x panel sums in registers, a panel being two vectors: two loads of
-// U and one broadcast of V per row and k.  14 rows are 28 of AVX-512's 32 registers, 6 rows 12 of
-// 16 elsewhere.  All of k runs through without blocking: U's panel comes from the second-level
-// cache, where the first group of rows has it fetched one panel ahead of time.  Where U is that of
-// the other direction (winograd_turn.h), the panels of one element are turned into memory that stays
-// in that cache; the squares they are made from are fetched one element ahead.
+// The micro-kernel keeps rows x panel sums in registers: two loads of U and one broadcast of V per row
+// and k.  All of k runs through without blocking: U's panel comes from the second-level cache, where
+// the first group of rows has it fetched one panel ahead of time.  Where U is that of the other
+// direction (winograd_turn.h), the panels of one element are turned into memory that stays in that
+// cache; the squares they are made from are fetched one element ahead.
 #include "kernels.h"
 #include "lanes.h"
 #include "picture.h"
@@ -17,15 +16,6 @@
 
 namespace fastconv::FASTCONV_ISA {
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int max_rows = 14;
-#else
-constexpr int max_rows = 6;
-#endif
-constexpr int panel = 2 * L;
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // What the first group of rows fetches while it multiplies 16 k: the next panel, as large as this
 // one, or the other direction's squares (e, o) of the same k.  (Spread over all groups of rows, it

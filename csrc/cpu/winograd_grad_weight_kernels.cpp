@@ -23,10 +23,7 @@ constexpr int rows = 8;
 #else
 constexpr int rows = 4;
 #endif
-constexpr int panel = 2 * L;
 constexpr int64_t tiles_at_once = 128;
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <int M>
 void gradient(float* strip, int64_t tiles, float* w, int64_t element) {

@@ -83,7 +83,7 @@ void output(const float* m, int64_t element, int64_t tiles, const float* bias, b
 template <int M>
 void weights(const float* weight, int64_t out_stride, int64_t in_stride, bool flip, int64_t count,
              int64_t depth, float* u, int64_t element) {
-  constexpr int A = taps<M>, panel = 2 * L;
+  constexpr int A = taps<M>;
   double factor[A][3];
   for (int i = 0; i < A; ++i)
     for (int r = 0; r < 3; ++r) factor[i][r] = weight_factor<M>(i, r);

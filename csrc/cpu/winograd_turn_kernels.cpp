@@ -9,10 +9,6 @@
 namespace fastconv::FASTCONV_ISA {
 namespace {
 
-constexpr int panel = 2 * L;
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 template <bool Full>
 inline void turn_square(const float* from, int64_t outputs, float* to) {
   for (int i = 0; i < panel; i += L)
