@@ -1,4 +1,4 @@
-"""Writing pictures, frames, animations and sheets: whole or not at all."""
+"""Writing pictures and their settings: whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import os
 import struct
-import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawn import gradient, left_in
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -29,13 +29,9 @@ from nst.images import load_picture
 from nst.outputs import (
     ANIMATORS,
     WRITERS,
-    FrameWriter,
-    amplified,
     animate,
     atomic_path,
     check_writable,
-    compare_sheet,
-    differences,
     read_settings,
     save_picture,
     srgb_profile,
@@ -48,16 +44,6 @@ SETTINGS = {
     "mask": None,
 }
 TOLERANCE = {".png": 0.5, ".tif": 0.5, ".tiff": 0.5, ".jpg": 8, ".jpeg": 8, ".webp": 12}  # of 255
-
-
-def gradient(h: int = 20, w: int = 30) -> torch.Tensor:
-    red = torch.linspace(0, 1, w).expand(h, w)
-    green = torch.linspace(0, 1, h)[:, None].expand(h, w)
-    return torch.stack([red, green, torch.full((h, w), 0.4)])[None]
-
-
-def left_in(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
 
 
 # ---------------------------------------------------------------- pictures
@@ -371,183 +357,3 @@ def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
     assert left_in(tmp_path) == []
     with pytest.raises(OutputError, match="expected one of"):
         check_writable(tmp_path / "x.gif")
-
-
-# ---------------------------------------------------------------- frames and animations
-
-
-def test_frames_are_named_by_iteration_and_sort_in_order(tmp_path: Path) -> None:
-    frames = FrameWriter(tmp_path / "frames", "run")
-    for iteration in (0, 50, 1000):
-        frames.save(iteration, gradient())
-    assert left_in(tmp_path / "frames") == ["run-000000.png", "run-000050.png", "run-001000.png"]
-    assert [path.name for path in frames.paths] == left_in(tmp_path / "frames")
-
-
-def shades(sizes: list[tuple[int, int]]) -> list[torch.Tensor]:
-    """Plain frames from dark to light, of the sizes (h, w)."""
-    return [torch.full((1, 3, *hw), i / (len(sizes) - 1)) for i, hw in enumerate(sizes)]
-
-
-def test_a_gif_has_all_frames_at_the_last_ones_size(tmp_path: Path) -> None:
-    sizes = [(12, 16), (24, 32), (37, 49)]
-    path = animate(shades(sizes), tmp_path / "x.gif", fps=10)
-    with Image.open(path) as image:
-        assert image.size == (48, 36)
-        assert image.n_frames == 3
-        assert image.info["loop"] == 0
-        levels, durations = [], []
-        for i in range(3):
-            image.seek(i)
-            levels.append(image.convert("RGB").getpixel((5, 5))[0])
-            durations.append(image.info["duration"])
-    assert levels == pytest.approx([0, 128, 255], abs=3)
-    assert durations == [100, 100, 1600]
-
-
-def test_a_gifs_palette_serves_all_frames(tmp_path: Path) -> None:
-    frames = [gradient(48, 64), gradient(48, 64).flip(1), gradient(48, 64).flip(3)]
-    path = animate(frames, tmp_path / "x.gif", fps=10)
-    with Image.open(path) as image:
-        for i, frame in enumerate(frames):
-            image.seek(i)
-            got = np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
-            assert np.abs(got - frame[0].numpy()).mean() < 0.02
-
-
-def test_an_mp4_has_even_sides_and_holds_the_last_frame(tmp_path: Path) -> None:
-    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra `plot` is missing")
-    path = animate(shades([(33, 47)] * 4), tmp_path / "x.mp4", fps=8)
-    decode = ["-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    done = subprocess.run([ffmpeg.get_ffmpeg_exe(), *decode], capture_output=True, check=True)
-    frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, 32, 46, 3)
-    assert len(frames) == 4 + 12
-    assert frames[:4].mean(axis=(1, 2, 3)) == pytest.approx([0, 85, 170, 255], abs=6)
-    assert frames[-1].mean() == pytest.approx(255, abs=6)
-
-
-def test_a_folder_is_animated_in_the_order_of_the_numbers(tmp_path: Path) -> None:
-    frames = FrameWriter(tmp_path, "run")
-    for iteration, frame in ((1000000, 1.0), (20, 0.0), (900, 0.5)):
-        frames.save(iteration, torch.full((1, 3, 16, 16), frame))
-    save_picture(tmp_path / "result.png", torch.rand(1, 3, 16, 16))  # no number: no frame
-    with Image.open(animate(tmp_path, tmp_path / "x.gif", fps=10)) as image:
-        levels = []
-        for i in range(image.n_frames):
-            image.seek(i)
-            levels.append(image.convert("RGB").getpixel((3, 3))[0])
-    assert levels == pytest.approx([0, 128, 255], abs=3)
-
-
-@pytest.mark.parametrize(
-    ("name", "fps", "message"),
-    [
-        ("x.avi", 10, r"expected one of \.gif, \.mp4, got '\.avi'"),
-        ("x", 10, "got no suffix"),
-        ("x.gif", 0, "fps expects a number above 0, 50 at most, got 0"),
-        ("x.gif", 100, "50 at most"),
-        ("x.mp4", float("nan"), "fps expects"),
-    ],
-)
-def test_an_impossible_animation_is_refused(
-    tmp_path: Path, name: str, fps: float, message: str
-) -> None:
-    with pytest.raises(OutputError, match=message):
-        animate([gradient()], tmp_path / name, fps)
-    assert left_in(tmp_path) == []
-
-
-@pytest.mark.parametrize("suffix", ANIMATORS)
-def test_frames_of_two_shapes_are_refused_and_leave_nothing(tmp_path: Path, suffix: str) -> None:
-    if suffix == ".mp4":
-        pytest.importorskip("imageio_ffmpeg", reason="the extra `plot` is missing")
-    with pytest.raises(
-        PictureError, match=r"frame 1: expected the shape of the last one \(30x20\)"
-    ):
-        animate([gradient(20, 60), gradient(20, 30)], tmp_path / f"x{suffix}")
-    assert left_in(tmp_path) == []
-
-
-def test_nothing_to_animate_is_told(tmp_path: Path) -> None:
-    for frames, message in (
-        (tmp_path, "expected frames"),
-        (tmp_path / "nowhere", "no such folder"),
-        ([], "got none"),
-    ):
-        with pytest.raises(PictureError, match=message):
-            animate(frames, tmp_path / "x.gif")
-
-
-def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(OutputError, match=r"pip install 'fastconv-nst\[plot\]'"):
-        animate([gradient()], tmp_path / "x.mp4")
-    assert left_in(tmp_path) == []
-
-
-# ---------------------------------------------------------------- comparison sheet
-
-
-def test_a_sheet_shows_every_picture_and_label(tmp_path: Path) -> None:
-    red = torch.tensor([1.0, 0, 0]).reshape(1, 3, 1, 1).expand(1, 3, 40, 60)
-    blue = torch.tensor([0, 0, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 80, 40)
-    path = compare_sheet([(red, "content"), (blue, "result")], tmp_path / "sheet.png")
-    rgb = load_picture(path).rgb[0]
-    is_red = (rgb[0] > 0.9) & (rgb[1] < 0.1)
-    is_blue = (rgb[2] > 0.9) & (rgb[1] < 0.1)
-    assert int(is_red.sum()) == 120 * 80  # both as high as the result
-    assert int(is_blue.sum()) == 40 * 80
-    below = rgb[:, int(is_red.any(1).nonzero().max()) + 1 :]
-    assert int((below.mean(0) < 0.4).sum()) > 40  # the letters
-
-
-@pytest.mark.parametrize(
-    ("count", "columns", "rows"), [(4, 4, 1), (5, 3, 2), (6, 3, 2), (7, 4, 2), (9, 3, 3)]
-)
-def test_many_pictures_go_into_rows_as_equal_as_can_be(
-    tmp_path: Path, count: int, columns: int, rows: int
-) -> None:
-    def sides(n: int, per_row: int | None = None) -> tuple[int, int]:
-        sheet = [(gradient(), f"{i}") for i in range(n)]
-        return load_picture(compare_sheet(sheet, tmp_path / "s.png", per_row=per_row)).hw
-
-    assert sides(count) == sides(columns * rows, columns)
-    assert sides(columns, columns)[1] == sides(count)[1]
-    assert sides(rows, 1)[0] == sides(count)[0]
-
-
-def test_a_difference_is_told_in_steps_of_8_bits_and_shown_amplified() -> None:
-    one = torch.zeros(1, 3, 10, 10)
-    other = one.clone()
-    other[0, 1, 2, 3] = 4 / 255
-    (found,) = differences(one, [other])
-    assert found.words == "4/255 at most, 0.013/255 on average"
-    (shown,), factor = amplified([found])
-    assert factor == pytest.approx(255 / 4)
-    assert float(shown[0, 1, 2, 3]) == pytest.approx(1)
-    assert float(shown.sum()) == pytest.approx(1)
-
-
-def test_equal_pictures_differ_by_nothing() -> None:
-    found = differences(gradient(), [gradient()])
-    assert found[0].words == "0/255 at most, 0/255 on average"
-    assert amplified(found)[1] == 1
-
-
-def test_pictures_of_two_sizes_have_no_difference() -> None:
-    with pytest.raises(PictureError, match=r"expected the size of the first picture, 40x30"):
-        differences(torch.zeros(1, 3, 30, 40), [torch.zeros(1, 3, 31, 40)])
-
-
-def test_a_long_label_is_shortened_to_fit(tmp_path: Path) -> None:
-    path = compare_sheet(
-        [(gradient(40, 40), "a very long name of a picture.jpg" * 3)], tmp_path / "s.png"
-    )
-    with Image.open(path) as image:
-        border = np.asarray(image)[:, -3:]
-    assert (border == border[0, 0]).all()
-
-
-def test_an_empty_sheet_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="one picture or more"):
-        compare_sheet([], tmp_path / "s.png")

@@ -10,42 +10,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_run import CONTENT, SMALL, STYLE, picture, run
 
 import nst
 from fastconv import backends, moments_of, use_backend
-from nst.checkpoint import load
 from nst.config import StyleConfig
-from nst.errors import CheckpointError, ConfigError, LayerError, OutputError, PictureError
+from nst.errors import ConfigError, LayerError, OutputError, PictureError
 from nst.images import fit_style, load_picture
 from nst.optimize import OPTIMIZERS
 from nst.outputs import read_settings
 from nst.pipeline import plan
 from nst.run import choose_backend
 from nst.samples import scene, swirls
-
-SMALL: dict[str, Any] = {
-    "size": 40,
-    "network": "builtin",
-    "backend": "torch",
-    "style_layers": ("relu1_1", "relu2_1"),
-    "content_layers": ("relu2_2",),
-    "iterations": 6,
-    "scales": 2,
-}
-
-
-def picture(seed: int, height: int = 30, width: int = 40) -> Image.Image:
-    """Smooth blobs of colour."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-
-
-CONTENT, STYLE = picture(1), picture(2, 36, 36)
-
-
-def run(**options: Any) -> nst.Result:
-    return nst.stylize(CONTENT, STYLE, **{**SMALL, **options})
 
 
 def test_a_run_gives_a_picture_of_the_size_asked_for_and_a_row_per_iteration() -> None:
@@ -118,69 +94,6 @@ def test_every_backend_gives_the_same_picture(backend: str, optimizer: str) -> N
     expected, actual = run(**options), run(**options, backend=backend)
     # rounding differs from backend to backend, and three steps amplify it
     assert float((actual.rgb - expected.rgb).abs().max()) < 2e-3
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("stop", [3, 6, 7, 9])
-def test_a_resumed_run_equals_the_unbroken_one(tmp_path: Path, optimizer: str, stop: int) -> None:
-    options = {"optimizer": optimizer, "balance": "auto"}
-    unbroken = run(**options)
-    path = broken_off(tmp_path, stop, **options)
-    resumed = nst.stylize(resume=path)
-    assert torch.equal(resumed.rgb, unbroken.rgb)
-    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.losses]
-    whole = [{k: v for k, v in row.items() if k != "seconds"} for row in unbroken.losses]
-    assert kept == whole
-
-
-def broken_off(folder: Path, stop: int, **options: Any) -> Path:
-    """The checkpoint that a run of `stop` iterations leaves."""
-    from nst.checkpoint import save
-
-    for step in nst.iterate(CONTENT, STYLE, **{**SMALL, **options}):
-        if step.iteration == stop:
-            save(folder / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
-            break
-    return folder / "run.ckpt"
-
-
-def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:
-    CONTENT.save(tmp_path / "c.png")
-    for step in nst.iterate(tmp_path / "c.png", STYLE, **SMALL):
-        from nst.checkpoint import save
-
-        save(tmp_path / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
-        break
-    (tmp_path / "c.png").unlink()
-    assert nst.stylize(resume=tmp_path / "run.ckpt").image.size == (40, 30)
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda p: p.unlink(), "does not exist"),
-        (lambda p: p.write_bytes(b""), "is damaged or is not a checkpoint"),
-        (lambda p: p.write_bytes(p.read_bytes()[:5000]), "is damaged or is not a checkpoint"),
-        (lambda p: torch.save({"a": 1}, p), "is not a checkpoint of nst"),
-        (lambda p: torch.save(torch.load(p) | {"version": 99}, p), "version 99"),
-        (lambda p: torch.save(torch.load(p) | {"digest": "0"}, p), "other weights"),
-        (lambda p: torch.save(torch.load(p) | {"config": {"preset": "x"}}, p), "is damaged"),
-        (lambda p: torch.save(torch.load(p) | {"state": {}}, p), "is damaged: KeyError"),
-    ],
-)
-def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, damage: Any, words: str) -> None:
-    path = broken_off(tmp_path, 2)
-    damage(path)
-    with pytest.raises(CheckpointError, match=words):
-        nst.stylize(resume=path)
-
-
-def test_other_options_do_not_mix_with_a_checkpoint(tmp_path: Path) -> None:
-    path = broken_off(tmp_path, 2)
-    with pytest.raises(CheckpointError, match="of another run: it has size = 40"):
-        nst.stylize(resume=path, size=64)
-    nst.stylize(resume=path, csv=tmp_path / "losses.csv")
-    assert (tmp_path / "losses.csv").exists()
 
 
 def test_several_styles_are_blended_by_their_weights() -> None:
@@ -410,10 +323,3 @@ def test_the_plan_tells_sizes_iterations_layers_and_memory() -> None:
     text = "\n".join(plan(CONTENT, STYLE, StyleConfig.of("quality", **SMALL)))
     for words in ("40x30  4", "28x21  6", "builtin", "relu2_1 0.200", "GB at the peak"):
         assert words in text
-
-
-def test_a_checkpoint_holds_what_it_says(tmp_path: Path) -> None:
-    saved = load(broken_off(tmp_path, 8))
-    assert saved.network == "builtin"
-    assert (saved.state["scale"], saved.state["done"]) == (1, 2)
-    assert saved.sources == {"content": "c.png", "styles": ["s.png"]}

@@ -1,0 +1,81 @@
+"""Checkpoints: a resumed run is the unbroken one, and others' files are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_run import CONTENT, SMALL, STYLE, run
+
+import nst
+from nst.checkpoint import load, save
+from nst.errors import CheckpointError
+from nst.optimize import OPTIMIZERS
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("stop", [3, 6, 7, 9])
+def test_a_resumed_run_equals_the_unbroken_one(tmp_path: Path, optimizer: str, stop: int) -> None:
+    options = {"optimizer": optimizer, "balance": "auto"}
+    unbroken = run(**options)
+    path = broken_off(tmp_path, stop, **options)
+    resumed = nst.stylize(resume=path)
+    assert torch.equal(resumed.rgb, unbroken.rgb)
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.losses]
+    whole = [{k: v for k, v in row.items() if k != "seconds"} for row in unbroken.losses]
+    assert kept == whole
+
+
+def broken_off(folder: Path, stop: int, **options: Any) -> Path:
+    """The checkpoint that a run of `stop` iterations leaves."""
+    for step in nst.iterate(CONTENT, STYLE, **{**SMALL, **options}):
+        if step.iteration == stop:
+            save(folder / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
+            break
+    return folder / "run.ckpt"
+
+
+def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:
+    CONTENT.save(tmp_path / "c.png")
+    for step in nst.iterate(tmp_path / "c.png", STYLE, **SMALL):
+        save(tmp_path / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
+        break
+    (tmp_path / "c.png").unlink()
+    assert nst.stylize(resume=tmp_path / "run.ckpt").image.size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda p: p.unlink(), "does not exist"),
+        (lambda p: p.write_bytes(b""), "is damaged or is not a checkpoint"),
+        (lambda p: p.write_bytes(p.read_bytes()[:5000]), "is damaged or is not a checkpoint"),
+        (lambda p: torch.save({"a": 1}, p), "is not a checkpoint of nst"),
+        (lambda p: torch.save(torch.load(p) | {"version": 99}, p), "version 99"),
+        (lambda p: torch.save(torch.load(p) | {"digest": "0"}, p), "other weights"),
+        (lambda p: torch.save(torch.load(p) | {"config": {"preset": "x"}}, p), "is damaged"),
+        (lambda p: torch.save(torch.load(p) | {"state": {}}, p), "is damaged: KeyError"),
+    ],
+)
+def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, damage: Any, words: str) -> None:
+    path = broken_off(tmp_path, 2)
+    damage(path)
+    with pytest.raises(CheckpointError, match=words):
+        nst.stylize(resume=path)
+
+
+def test_other_options_do_not_mix_with_a_checkpoint(tmp_path: Path) -> None:
+    path = broken_off(tmp_path, 2)
+    with pytest.raises(CheckpointError, match="of another run: it has size = 40"):
+        nst.stylize(resume=path, size=64)
+    nst.stylize(resume=path, csv=tmp_path / "losses.csv")
+    assert (tmp_path / "losses.csv").exists()
+
+
+def test_a_checkpoint_holds_what_it_says(tmp_path: Path) -> None:
+    saved = load(broken_off(tmp_path, 8))
+    assert saved.network == "builtin"
+    assert (saved.state["scale"], saved.state["done"]) == (1, 2)
+    assert saved.sources == {"content": "c.png", "styles": ["s.png"]}
