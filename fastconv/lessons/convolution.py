@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ArgumentError
-from ..geometry import IntOrPair, as_pair
-from .layer import Array, Layer
-from .windows import pad, sizes, unpad, windows
+from ..geometry import IntOrPair
+from .layer import Array, Layer, whole
+from .windows import pad, pair, sizes, unpad, windows
 
 
 class MyConv(Layer):
@@ -36,9 +36,9 @@ class MyConv(Layer):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if min(c_in, c_out) < 1:
-            raise ArgumentError(f"MyConv: expected 1 channel or more, got {c_in} in, {c_out} out")
-        kernel = as_pair(kernel_size, "kernel_size", 1)
+        c_in, c_out = whole("MyConv", "c_in", c_in), whole("MyConv", "c_out", c_out)
+        kernel = pair("MyConv", kernel_size, "kernel_size", 1)
+        pair("MyConv", stride, "stride", 1)
         shape = (c_out, c_in, *kernel)
         # He et al. 2015: the variance 2 / (products per sum) keeps the scale through ReLUs.
         spread = np.sqrt(2 / (c_in * kernel[0] * kernel[1]))

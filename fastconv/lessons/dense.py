@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DtypeError
-from .layer import Array, Layer
+from .layer import Array, Layer, whole
 
 
 class ReLU(Layer):
@@ -16,7 +16,7 @@ class ReLU(Layer):
     """
 
     def forward(self, x: Array) -> Array:
-        values = np.asarray(x, dtype=np.float64)
+        values = self._input(x)
         self.passed = values > 0
         return self._output(np.maximum(values, 0.0))
 
@@ -45,8 +45,8 @@ class Linear(Layer):
 
     def __init__(self, features: int, outputs: int, bias: bool = True, seed: int = 0) -> None:
         super().__init__()
-        if min(features, outputs) < 1:
-            raise ArgumentError(f"Linear: expected 1 or more, got {features} in, {outputs} out")
+        features = whole("Linear", "features", features)
+        outputs = whole("Linear", "outputs", outputs)
         values = np.random.default_rng(seed).normal(0, np.sqrt(1 / features), (outputs, features))
         self.parameters["weight"] = values
         if bias:

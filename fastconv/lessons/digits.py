@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..errors import ArgumentError
+from .layer import whole
 
 SIDE = 12  # pixels
 _FINE = 4  # drawn this many times larger, then averaged: smooth strokes
@@ -41,8 +41,7 @@ _STROKES: dict[int, list[list[Point]]] = {
 
 def drawn_digits(count: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """`count` pictures (count, 1, 12, 12), ink 1 on paper 0, and the digits (count,) they show."""
-    if count < 1:
-        raise ArgumentError(f"drawn_digits: expected 1 or more, got {count}")
+    count = whole("drawn_digits", "count", count)
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 10, count)
     pictures = np.stack([_draw(int(digit), generator) for digit in labels])

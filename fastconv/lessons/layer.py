@@ -12,6 +12,7 @@ Arrays are float64 throughout: x (n, c, h, w) for pictures, (n, features) behind
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,17 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, DtypeError
 
 Array = NDArray[np.float64]
+
+
+def whole(owner: str, name: str, value: Any) -> int:
+    """`value` as a whole number of 1 or more."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ArgumentError(f"{owner}: {name} expects a whole number of 1 or more, got {value!r}")
+    return number
 
 
 class Layer:
@@ -45,13 +57,13 @@ class Layer:
     def name(self) -> str:
         return type(self).__name__
 
-    def _input(self, x: Any, dimensions: str) -> Array:
-        """x as float64, if it has the named dimensions, say 'n c h w'."""
+    def _input(self, x: Any, dimensions: str = "") -> Array:
+        """x as float64, if it has the named dimensions, say 'n c h w', or any."""
         values = np.asarray(x)
         if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
             raise DtypeError(f"{self.name}: x expects real numbers, got dtype {values.dtype}")
         names = dimensions.split()
-        if values.ndim != len(names):
+        if names and values.ndim != len(names):
             raise ArgumentError(
                 f"{self.name}: x expects {len(names)} dimensions ({', '.join(names)}), "
                 f"got shape {values.shape}"

@@ -13,7 +13,7 @@ from ..errors import ArgumentError
 from .convolution import MyConv
 from .dense import Flatten, Linear, ReLU, SoftmaxCrossEntropy
 from .digits import SIDE
-from .layer import Array, Layer
+from .layer import Array, Layer, whole
 from .pooling import MaxPool
 
 Labels = NDArray[np.integer]
@@ -32,6 +32,9 @@ class Network(Layer):
         if not layers:
             raise ArgumentError("Network: expected one layer or more, got none")
         self.layers = list(layers)
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise ArgumentError(f"Network: expected layers, got {type(layer).__name__}")
         self.parameters = {
             f"{at}.{name}": values
             for at, layer in enumerate(self.layers)
@@ -79,13 +82,18 @@ class History:
     """What happened in training."""
 
     losses: list[float] = field(default_factory=list)  # one per step
-    accuracies: list[tuple[int, float]] = field(default_factory=list)  # (step, on unseen pictures)
+    accuracies: list[tuple[int, float]] = field(default_factory=list)  # (steps, on unseen pictures)
     seconds: float = 0.0
 
 
 def accuracy(network: Layer, x: Array, labels: Labels) -> float:
     """The part of the pictures whose highest score is the right one."""
-    return float((network.forward(x).argmax(axis=1) == labels).mean())
+    said, answers = network.forward(x).argmax(axis=1), np.asarray(labels)
+    if answers.shape != said.shape:
+        raise ArgumentError(
+            f"accuracy: labels expect a number per picture, shape {said.shape}, got {answers.shape}"
+        )
+    return float((said == answers).mean())
 
 
 def train(
@@ -109,12 +117,14 @@ def train(
         raise ArgumentError(
             f"train: expected as many labels as pictures, got {len(labels)} and {len(x)}"
         )
-    for name, value in (("epochs", epochs), ("batch", batch), ("rate", rate)):
-        if not value > 0:
-            raise ArgumentError(f"train: {name} expects a positive number, got {value}")
+    epochs, batch = whole("train", "epochs", epochs), whole("train", "batch", batch)
+    if not rate > 0:
+        raise ArgumentError(f"train: rate expects a positive number, got {rate}")
     loss, history = SoftmaxCrossEntropy(), History()
     velocity = {name: np.zeros_like(values) for name, values in network.parameters.items()}
     started = time.perf_counter()
+    if unseen is not None:
+        history.accuracies.append((0, accuracy(network, *unseen)))
     for chosen, is_last in _batches(len(x), epochs, batch, seed):
         history.losses.append(loss.forward(network.forward(x[chosen]), labels[chosen]))
         network.backward(loss.backward())

@@ -15,12 +15,12 @@ def gradient_figure(report: LayerReport) -> Figure:
     """Per parameter: what backward claims, what differences give, and how far they are apart.
 
     The third column is in powers of ten of the largest element: -9 says that nine digits agree.
-    The worst element is framed.
+    The worst element is framed; elements at kinks, which have no derivative, are white.
     """
     from matplotlib.patches import Rectangle
 
     count = len(report.reports)
-    with drawing(9, 1.75 * count + 0.4) as figure:
+    with drawing(9, 1.9 * count + 0.4) as figure:
         panels = figure.subplots(count, 3, squeeze=False)
         for row, (name, each) in zip(panels, report.reports.items()):
             claimed, numeric = each.gradient.numpy(), each.numeric.numpy()
@@ -30,6 +30,7 @@ def gradient_figure(report: LayerReport) -> Figure:
                 shown = panel.imshow(_flat(values), cmap="RdBu_r", vmin=-top, vmax=top,
                                      aspect="auto", interpolation="nearest")  # fmt: skip
             figure.colorbar(shown, ax=row[1])
+            apart[each.kinks.numpy()] = np.nan
             found = row[2].imshow(_flat(apart), cmap="inferno", vmin=-12, vmax=0,
                                   aspect="auto", interpolation="nearest")  # fmt: skip
             figure.colorbar(found, ax=row[2])
@@ -38,10 +39,12 @@ def gradient_figure(report: LayerReport) -> Figure:
             row[2].add_patch(
                 Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#39d353", linewidth=1.8)
             )
-            row[0].set_title(f"{name} {claimed.shape}: by backward")
+            row[0].set_title(f"{name} {claimed.shape}\nby backward")
             row[1].set_title("by differences")
             verdict = "" if each.passed else "  WRONG"
-            row[2].set_title(f"log10 of difference, worst {each.relative_error:.0e}{verdict}")
+            row[2].set_title(
+                f"relative difference, powers of ten\nworst {each.relative_error:.0e}{verdict}"
+            )
             for panel in row:
                 panel.set(xticks=[], yticks=[])
     return figure
@@ -71,7 +74,7 @@ def learning_figure(history: History) -> Figure:
         at_loss.legend(loc="center right")
         if history.accuracies:
             at, parts = zip(*history.accuracies)
-            at_accuracy.plot((0, *at), (0.1, *parts), color=GREEN, linewidth=2, marker="o")
+            at_accuracy.plot(at, parts, color=GREEN, linewidth=2, marker="o")
             for step, part in history.accuracies:
                 place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
                 at_accuracy.annotate(f"{part:.1%}", (step, part), fontsize=8, **place)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..geometry import IntOrPair, as_pair
+from ..geometry import IntOrPair
 from .layer import Array, Layer
-from .windows import pad, sizes, unpad, windows
+from .windows import pad, pair, sizes, unpad, windows
 
 
 class _Pool(Layer):
@@ -19,9 +19,9 @@ class _Pool(Layer):
         self, kernel_size: IntOrPair = 2, stride: IntOrPair | None = None, padding: IntOrPair = 0
     ) -> None:
         super().__init__()
-        self.kernel = as_pair(kernel_size, "kernel_size", 1)
-        self.stride = self.kernel if stride is None else as_pair(stride, "stride", 1)
-        self.padding = as_pair(padding, "padding", 0)
+        self.kernel = pair(self.name, kernel_size, "kernel_size", 1)
+        self.stride = self.kernel if stride is None else pair(self.name, stride, "stride", 1)
+        self.padding = pair(self.name, padding, "padding", 0)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel, strict=True)):
             raise ArgumentError(
                 f"{self.name}: padding expects half the kernel {self.kernel} at most, so that no "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ..geometry import ConvGeometry, IntOrPair, geometry_of
+from ..geometry import ConvGeometry, IntOrPair, as_pair, geometry_of
 from .layer import Array
 
 Place = tuple[int, int, slice, slice]
@@ -42,8 +43,20 @@ def sizes(
     padding: IntOrPair | str,
     groups: int = 1,
 ) -> ConvGeometry:
-    """conv2d's own checks and sizes, with the layer's name in the messages."""
-    try:
+    """conv2d's own checks and sizes."""
+    with named(layer):
         return geometry_of(input_shape, weight_shape, stride, padding, 1, groups)
+
+
+def pair(layer: str, value: IntOrPair, name: str, least: int) -> tuple[int, int]:
+    with named(layer):
+        return as_pair(value, name, least)
+
+
+@contextmanager
+def named(layer: str) -> Iterator[None]:
+    """conv2d's messages with the layer's name in them."""
+    try:
+        yield
     except ArgumentError as error:
         raise ArgumentError(str(error).replace("conv2d", layer, 1)) from None

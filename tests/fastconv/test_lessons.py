@@ -71,6 +71,37 @@ def test_gradient_that_is_no_number_does_not_pass(special: float) -> None:
 def test_float32_is_refused() -> None:
     with pytest.raises(DtypeError, match=r"torch\.float64, got torch\.float32"):
         numerical_gradient(lambda v: v.sum(), torch.ones(2))
+    with pytest.raises(DtypeError, match=r"result of torch\.float32: too few digits"):
+        numerical_gradient(lambda v: v.float().sum(), torch.ones(2, dtype=torch.float64))
+
+
+def test_what_is_no_scalar_or_no_tensor_is_refused() -> None:
+    x = torch.ones(2, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match=r"return one number, got shape \(2,\)"):
+        numerical_gradient(lambda v: 2 * v, x)
+    with pytest.raises(DtypeError, match="gradient expects a tensor, got ndarray"):
+        check_gradient(lambda v: v.sum(), x, x.numpy())
+
+
+def test_at_a_kink_there_is_nothing_to_compare() -> None:
+    x = torch.tensor([-1.0, 0.0, 3e-6, 2.0], dtype=torch.float64)  # eps is 1e-5
+    report = check_gradient(lambda v: v.abs().sum(), x, torch.tensor([-1.0, 7.0, 7.0, 1.0]))
+    assert report.passed
+    assert report.kinks.tolist() == [False, True, True, False]
+    assert str(report).endswith("; 2 of 4 at kinks, left out")
+    wrong = check_gradient(lambda v: v.abs().sum(), x, torch.tensor([-1.0, 0.0, 0.0, 1.5]))
+    assert not wrong.passed
+    assert wrong.worst == (3,)
+    report = check_gradient(lambda v: v.abs().sum(), x[1:2], torch.zeros(1))
+    assert str(report) == "the gradients cannot be compared: every element is at a kink"
+
+
+@pytest.mark.parametrize("at", [0.0, 1e-7, 0.3])
+def test_a_curve_is_no_kink_however_flat_it_lies(at: float) -> None:
+    x = torch.full((3,), at, dtype=torch.float64)
+    report = check_gradient(lambda v: (1e4 * v * v).sum(), x, 2e4 * x)
+    assert report.passed
+    assert not report.kinks.any()
 
 
 def test_gradient_of_another_shape_is_refused() -> None:

@@ -57,7 +57,8 @@ def trained() -> tuple[Network, list[float], float]:
     before = accuracy(network, *UNSEEN)
     history = train(network, *drawn_digits(1200, seed=1), unseen=UNSEEN)
     assert history.seconds < 30  # 2 s on two cores of 2024; more is a mistake, not a slow machine
-    assert [step for step, _ in history.accuracies] == [38, 76, 114, 152]
+    assert [step for step, _ in history.accuracies] == [0, 38, 76, 114, 152]
+    assert history.accuracies[0][1] == before
     return network, history.losses, before
 
 
@@ -116,10 +117,12 @@ def test_summary_tells_shapes_and_parameters() -> None:
     assert summary.splitlines()[-1].split() == ["all", "2,698"]
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": -1}, {"rate": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"epochs": 1.5}, {"batch": -1}, {"batch": True}, {"rate": 0.0}]
+)
 def test_bad_settings_are_told(wrong: dict[str, float]) -> None:
     name = next(iter(wrong))
-    with pytest.raises(ArgumentError, match=f"{name} expects a positive number"):
+    with pytest.raises(ArgumentError, match=f"{name} expects a (positive number|whole number)"):
         train(digit_network(), *drawn_digits(3), **wrong)  # type: ignore[arg-type]
 
 

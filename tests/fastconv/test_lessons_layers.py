@@ -23,8 +23,10 @@ from fastconv.lessons import (
     Network,
     ReLU,
     SoftmaxCrossEntropy,
+    accuracy,
     check_layer,
     digit_network,
+    drawn_digits,
 )
 
 PICTURES = np.random.default_rng(3).normal(size=(2, 3, 7, 6))
@@ -201,8 +203,22 @@ MISTAKES: tuple[tuple[str, Callable[[], object], str], ...] = (
         lambda: MyConv(3, 4, 3, 2, "same")(PICTURES),
         "MyConv: padding='same' expects",
     ),
-    ("no channels", lambda: MyConv(0, 4), "expected 1 channel or more, got 0 in"),
-    ("stride 0", lambda: MyConv(3, 4, stride=0)(PICTURES), "stride expects positive integers"),
+    ("no channels", lambda: MyConv(0, 4), "MyConv: c_in expects a whole number of 1 or more, got"),
+    ("half channels", lambda: MyConv(3, 2.5), "c_out expects a whole number of 1 or more, got 2.5"),
+    ("stride 0", lambda: MyConv(3, 4, stride=0), "MyConv: stride expects positive integers"),
+    ("no kernel", lambda: MyConv(3, 4, 0), "MyConv: kernel_size expects positive integers"),
+    ("no window", lambda: MaxPool(0), "MaxPool: kernel_size expects positive integers"),
+    ("not layers", lambda: Network([ReLU(), 2]), "Network: expected layers, got int"),
+    ("words", lambda: ReLU()("a"), "ReLU: x expects real numbers, got dtype <U1"),
+    ("complex", lambda: ReLU()(ROWS + 1j), "ReLU: x expects real numbers, got dtype complex128"),
+    ("half digits", lambda: drawn_digits(2.5), "drawn_digits: count expects a whole number"),
+    ("checked loss", lambda: check_layer(SoftmaxCrossEntropy(), ROWS), "expects a Layer, got Soft"),
+    ("no eps", lambda: check_layer(ReLU(), ROWS, eps=0), "eps expects a number between 0 and 1"),
+    (
+        "labels in a column",
+        lambda: accuracy(Linear(5, 3), ROWS, np.zeros((4, 1), int)),
+        r"labels expect a number per picture, shape \(4,\), got \(4, 1\)",
+    ),
     ("backward first", lambda: ReLU().backward(ROWS), "ReLU: backward needs a forward before it"),
     ("features", lambda: Linear(6, 2)(ROWS), r"Linear: x expects 6 features, got shape \(4, 5\)"),
     ("linear of pictures", lambda: Linear(6, 2)(PICTURES), r"Linear: x expects 2 dimensions"),
@@ -227,7 +243,7 @@ MISTAKES: tuple[tuple[str, Callable[[], object], str], ...] = (
     ("make", "message"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES]
 )
 def test_mistakes_are_told(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises((ArgumentError, DtypeError), match=message):
         make()
 
 

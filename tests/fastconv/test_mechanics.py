@@ -191,7 +191,7 @@ def test_gradient_figure_frames_the_worst_element() -> None:
     report = check_layer(MyConv(2, 3), np.random.default_rng(0).normal(size=(1, 2, 5, 5)))
     figure = pictures.gradient_figure(report)
     titles = [panel.get_title(loc="left") for panel in figure.axes]
-    assert "weight (3, 2, 3, 3): by backward" in titles
+    assert "weight (3, 2, 3, 3)\nby backward" in titles
     frames = [panel.patches[0].get_xy() for panel in figure.axes if panel.patches]
     at = np.unravel_index(
         np.ravel_multi_index(report.reports["weight"].worst, (3, 2, 3, 3)), (3, 18)
