@@ -13,6 +13,7 @@ from torch import Tensor
 from .figures import INK, Figure, drawing
 from .filters import Filter
 
+_PER_INCH = 11  # characters of a title
 _MOST_NUMBERS = 5  # larger kernels are shown as a picture only
 _MIDDLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6}
 
@@ -31,13 +32,20 @@ def filter_sheet(
         for panel in panels:
             panel.axis("off")
         panels[0].imshow(_shown(picture, "picture"))
-        panels[0].set_title(title or "picture")
+        panels[0].set_title(_shortened(title or "picture", int(across * _PER_INCH)))
         for panel, each in zip(panels[1:], filters):
             values = _shown(each(picture, backend), each.kind)
             panel.imshow(values, cmap="gray", vmin=0, vmax=1)
             panel.set_title(f"{each.label}{_KIND[each.kind]}")
             _draw_kernels(panel, each)
     return figure
+
+
+def _shortened(name: str, most: int) -> str:
+    """A long name without its middle: its beginning and its size tell most."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 2]}…{name[len(name) - (most - most // 2 - 1) :]}"
 
 
 _KIND = {"picture": "", "signed": "  (grey: 0)", "magnitude": "  (length of x and y)"}
@@ -69,4 +77,12 @@ def _draw_kernels(panel: Any, each: Filter) -> None:
         elif max(kernel.shape) <= _MOST_NUMBERS:
             for (u, v), value in np.ndenumerate(kernel.numpy()):
                 colour = "white" if abs(value) > 0.6 * top else INK
-                inset.text(v, u, f"{value:g}", **_MIDDLE, color=colour)
+                inset.text(v, u, _few_digits(float(value)), **_MIDDLE, color=colour)
+
+
+def _few_digits(value: float) -> str:
+    """What a cell has room for: 12, -1, .25, 0 for what is less than half a hundredth."""
+    if value == int(value):
+        return f"{value:.0f}"
+    sign, digits = "-" if value < 0 else "", f"{abs(value):.2f}".rstrip("0").rstrip(".")
+    return f"{sign}{digits.removeprefix('0')}" if digits != "0" else "0"

@@ -78,7 +78,7 @@ def grams_figure(eyes: Eyes, pictures: Mapping[str, Any], layers: Sequence[str] 
     chosen = list(layers) or eyes.network.layers
     found = {name: eyes.grams(source) for name, source in pictures.items()}
     first = next(iter(found.values()))
-    with drawing(1.75 * (len(chosen) + 1), 1.85 * len(found) + 0.3) as figure:
+    with drawing(1.75 * (len(chosen) + 1), 1.85 * len(found) + 0.5) as figure:
         panels = figure.subplots(len(found), len(chosen) + 1, squeeze=False)
         for row, (name, grams) in zip(panels, found.items()):
             row[0].imshow(_colours(eyes.picture(pictures[name])))
@@ -91,6 +91,11 @@ def grams_figure(eyes: Eyes, pictures: Mapping[str, Any], layers: Sequence[str] 
                 panel.imshow(matrix, cmap="magma", vmin=0, vmax=max(top, 1e-12) ** 0.5)
                 panel.set(xticks=[], yticks=[])
                 panel.set_title(f"{layer}  {len(matrix)}²", fontsize=8)
+        figure.supxlabel(
+            "roots of the entries, as the largest would leave all else dark; "
+            "strongest channels of the first picture first",
+            fontsize=7.5,
+        )
     return figure
 
 
@@ -147,16 +152,19 @@ def favourites_figure(pictures: Tensor, layer: str, channels: Sequence[int]) -> 
 
 
 def steps_figure(pictures: Mapping[str, Tensor]) -> Figure:
-    """Pictures (1, 3, h, w) in a row, each with its name: a run's intermediate steps."""
+    """Pictures (1, 3, h, w), two or three in a row, each with its name: a run's steps."""
     if not pictures:
         raise PictureError("expected one picture or more to draw, got none")
     height, width = next(iter(pictures.values())).shape[2:]
-    with drawing(2.2 * len(pictures), 2.2 * height / width + 0.35) as figure:
-        panels = figure.subplots(1, len(pictures), squeeze=False)[0]
+    columns = min(len(pictures), 2 if len(pictures) in (2, 4) else 3)
+    rows, wide = -(-len(pictures) // columns), 9.6 / columns
+    with drawing(wide * columns, (wide * height / width + 0.3) * rows) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel in panels:
+            panel.axis("off")
         for panel, (name, picture) in zip(panels, pictures.items()):
             panel.imshow(_colours(picture))
             panel.set_title(name)
-            panel.axis("off")
     return figure
 
 

@@ -165,7 +165,7 @@ NETWORKS: dict[str, Kind] = {
     ),
     # Its deeper layers hold too little of where things are (docs/builtin.md)
     "builtin": replace(
-        _vgg_kind("VGG19's layout at half width, to relu5_1", BUILTIN_BLOCKS, 32, "avg"),
+        _vgg_kind("VGG19's layout at half width, one convolution in block 5", BUILTIN_BLOCKS, 32, "avg"),
         content_layers=("relu1_2",),
         raw_content=0.02,  # by eye, of 0.05, 0.02 and 0.01 with the gatys preset
     ),
@@ -189,7 +189,7 @@ def kind_of(name: str) -> Kind:
     """
     trained = re.fullmatch(r"vgg19x([0-9.]+)", name.lower())
     if trained:
-        about = f"VGG19's layout at {trained[1]} times the width, to relu5_1"
+        about = f"VGG19's layout at {trained[1]} times the width, one convolution in block 5"
         return _vgg_kind(about, BUILTIN_BLOCKS, round(64 * float(trained[1])))
     if name.lower() not in NETWORKS:
         raise ConfigError(f"unknown network {name!r}: {did_you_mean(name.lower(), NETWORKS)}")

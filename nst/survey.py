@@ -41,11 +41,17 @@ class LayerRow:
         )
 
 
-def survey(name: str, hw: tuple[int, int], layers: Sequence[str] = ()) -> list[LayerRow]:
-    """The rows of a network for pictures of hw, up to the deepest of `layers` (or the end)."""
+def survey(
+    name: str, hw: tuple[int, int], layers: Sequence[str] = (), pooling: str = ""
+) -> list[LayerRow]:
+    """The rows of a network for pictures of hw, up to the deepest of `layers` (or the end).
+
+    With the network's usual pooling, if no other is named.
+    """
     rows: list[LayerRow] = []
     x = torch.empty(1, 3, *hw, device="meta")
-    for layer, module in cut_stack(name, layers or layer_names(name)[-1:]):
+    last, pooling = layers or layer_names(name)[-1:], pooling or kind_of(name).pooling
+    for layer, module in cut_stack(name, last, pooling):
         with _watching(module) as convolutions:
             x = module.eval()(x)
         parameters = sum(p.numel() for p in module.parameters())
@@ -152,7 +158,7 @@ def estimated_bytes(
     convolution the same tensor), a pooling's int64 indices, L-BFGS's pairs of pictures.
     Moving: three tensors as large as the largest (one forward, two in the backward pass).
     """
-    rows = survey(name, hw, layers)
+    rows = survey(name, hw, layers, "max")  # which needs most
     kept = sum(row.bytes for row in rows if row.what != "Conv2d")
     kept += sum(row.bytes for row in rows if row.name in layers)
     indices = sum(2 * row.bytes for row in rows if row.what == "MaxPool2d")

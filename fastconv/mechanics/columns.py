@@ -46,7 +46,7 @@ def im2col_figure(
     columns = im2col(matrix(x, "x")[None], weight.shape, stride, padding)
     rows, count = columns.shape
     cell, tall = 0.36, max(g.padded_shape[2], rows)
-    upper = [g.padded_shape[3], count]
+    upper = [max(g.padded_shape[3], 5), max(count, 6)]  # titles need as much
     with drawing(cell * (sum(upper) + 3) + 0.6, cell * (tall + 4) + 0.9) as figure:
         grid = figure.add_gridspec(2, 2, width_ratios=upper, height_ratios=[tall, 3])
         at_x, at_columns = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ..figures import BLUE, GREEN, ORANGE, RED, Figure, drawing
+from ..figures import BLUE, GREEN, INK, ORANGE, RED, Figure, drawing
 
+_YELLOW = "#f5d90a"
 Window = tuple[str, int, int, int]  # name, kernel, stride, padding
 
 
@@ -77,8 +78,10 @@ def receptive_figure(picture: Tensor, names: Iterable[str] = STYLE_LAYERS) -> Fi
     for name in chosen:
         if name not in known:
             raise ArgumentError(f"unknown layer {name!r}: choices: {', '.join(known)}")
+    if not isinstance(picture, Tensor) or picture.dim() != 3 or picture.shape[0] != 3:
+        raise ArgumentError("receptive_figure: picture expects a tensor (3, h, w)")
     height, width = picture.shape[1:]
-    colours = (RED, ORANGE, "#f5d90a", GREEN, BLUE)
+    colours = (RED, ORANGE, _YELLOW, GREEN, BLUE)
     with drawing(9.2, 4.6) as figure:
         at_picture, bars = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.15, 1]})
         at_picture.imshow(picture.clamp(0, 1).permute(1, 2, 0).numpy())
@@ -95,7 +98,7 @@ def receptive_figure(picture: Tensor, names: Iterable[str] = STYLE_LAYERS) -> Fi
             label = f"{name}: {field.size}"
             at_picture.annotate(
                 label, (left, top + field.size), xytext=(3, 3), textcoords="offset points",
-                fontsize=8, color="white",
+                fontsize=8, color=INK if colour == _YELLOW else "white",
                 bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
             )  # fmt: skip
         at_picture.set(title=f"one element's view, on {width}x{height} px", xticks=[], yticks=[])

@@ -62,7 +62,7 @@ def _frame(
     g, (i, j) = layer.g, at
     top, left = i * g.stride[0], j * g.stride[1]
     wide = g.padded_shape[3]
-    widths = [max(wide, g.out_w), max(g.kw, 3), wide]
+    widths = [max(wide, g.out_w, 5), max(g.kw, 3), max(wide, 5)]  # titles need as much
     heights = [max(g.out_h, g.kh), g.padded_shape[2]]
     with drawing(0.4 * sum(widths) + 1.4, 0.4 * sum(heights) + 1.5) as figure:
         panels = figure.subplots(
@@ -71,10 +71,18 @@ def _frame(
         draw_grid(panels[0, 0], dy, "dy, from above")
         outline(panels[0, 0], i, j, 1, 1, BLUE)
         draw_grid(panels[0, 1], layer.weight[0, 0], "w")
-        draw_grid(panels[1, 0], layer.padded[0, 0], "x", frame=g.padding)
+        draw_grid(
+            panels[1, 0],
+            layer.padded[0, 0],
+            "x, padded" if any(g.padding) else "x",
+            frame=g.padding,
+        )
         outline(panels[1, 0], top, left, g.kh, g.kw, ORANGE)
         draw_grid(panels[1, 1], dw, "dw so far", top=tops[1])
         draw_grid(panels[1, 2], dx, "dx so far", frame=g.padding, top=tops[0])
+        if any(g.padding):
+            panels[1, 2].text(0.5, -0.02, "the grey frame is dropped in the end", fontsize=8,
+                              ha="center", va="top", transform=panels[1, 2].transAxes)  # fmt: skip
         outline(panels[1, 2], top, left, g.kh, g.kw, BLUE)
         panels[0, 2].axis("off")
         words = (

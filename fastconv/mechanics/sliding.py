@@ -52,7 +52,7 @@ def _frame(
 ) -> Image.Image:
     g, weight = layer.g, layer.weight[0, 0]
     (i, j), (s_h, s_w) = at, g.stride
-    widths = [g.padded_shape[3], g.kw, g.out_w]
+    widths = [max(3, wide) for wide in (g.padded_shape[3], g.kw, g.out_w)]  # titles need three
     tallest = max(g.padded_shape[2], g.out_h, g.kh)
     with drawing(0.42 * sum(widths) + 1.2, 0.42 * tallest + 1.15) as figure:
         panels = figure.subplots(1, 3, gridspec_kw={"width_ratios": widths})
@@ -67,10 +67,10 @@ def _frame(
 
 
 def sum_of_products(window: Array, weight: Array) -> str:
-    """'1·2 + 0·(-1) + ... = 2', with what is multiplied by nothing left out if it is long."""
+    """'1·2 + (-1)·3 + ... = -1', without what is multiplied by 0, and nine terms at the most."""
     pairs = list(zip(window.ravel(), weight.ravel()))
     shown = [pair for pair in pairs if pair[1] != 0][:9]
-    terms = [f"{number(a)}·{_bracketed(b)}" for a, b in shown]
+    terms = [f"{_bracketed(a)}·{_bracketed(b)}" for a, b in shown]
     dots = " + ..." if len(shown) < sum(b != 0 for _, b in pairs) else ""
     return f"{' + '.join(terms) or '0'}{dots} = {number(float((window * weight).sum()))}"
 
