@@ -125,6 +125,9 @@ class CompactMove(QuasiNewtonMove):
         zeros = of_push.new_zeros(of_push.shape)
         return torch.cat([zeros.index_copy(1, order, of_pairs).flatten(), share[None]])
 
+    def displace(self) -> None:
+        self.is_placed = False
+
     def enlarge(self, hw: tuple[int, int]) -> None:
         smaller = self.pairs
         if smaller is None:

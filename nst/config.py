@@ -262,6 +262,10 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
             raise ConfigError(f"normalize expects true or false, got {self.normalize!r}")
         if not self.iterations:
             raise ConfigError("iterations expects one number, or one per scale, got none")
+        for name in ("content_layers", "style_layers"):
+            layers = getattr(self, name)
+            if twice := [layer for layer in dict.fromkeys(layers) if layers.count(layer) > 1]:
+                raise ConfigError(f"{name} expects each layer once, got {', '.join(twice)} again")
         for name in ("style_weights", "style_layer_weights"):
             given = getattr(self, name)
             if given and not sum(given) > 0:

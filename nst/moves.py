@@ -24,7 +24,8 @@ EVERYWHERE: Box = (-math.inf, math.inf)
 
 
 def free_of(x: Tensor, g: Tensor, box: Box, room: Tensor | None = None) -> Tensor:
-    """1 where x can go along -g, 0 where it rests: at a wall that g presses it against.
+    """1 where x can go along -g, 0 where it rests: at a wall that g presses it against, or where g
+    is so small that x - g is x.
 
     As numbers, in `room`: a product with truth values takes twice the time.
     """
@@ -44,8 +45,8 @@ Number = TypeVar("Number", float, Tensor)
 def scale_of(sy: Number, yy: Number, ss: Number, boldness: float) -> Number:
     """c = (s.y / y.y)^(1 - b) (s.s / s.y)^b, the inverse curvature where no pair tells of it.
 
-    Along a pair's s the inverse curvature is between both.  The first, b = 0, is as cautious as
-    the steepest direction that y has a part in asks for; the second is that of s as a whole.
+    Both tell the inverse curvature.  The second is that along s; the first, b = 0, is never more,
+    and as cautious as the steepest direction that y has a part in asks for.
     """
     return (sy / yy) ** (1 - boldness) * (ss / sy) ** boldness
 
@@ -54,7 +55,7 @@ class QuasiNewtonMove(ABC):
     """x <- x + rate d within a box,  d = -H g, where H is built of the last `history` pairs (s, y).
 
     s = x' - x and y = g' - g from one place to the next; the first move has length
-    rate min(1, 1/|g|_1), and none is longer than `longest` on average.  Values that are not free
+    rate min(|g|_1, 1), and none is longer than `longest` on average.  Values that are not free
     (`free_of`) rest: the move is one in all the others, and g, y and d are 0 there.  s is the way
     that x went in truth, at most up to the walls.  H starts from c of the newest pair (`scale_of`).
     """
@@ -80,6 +81,10 @@ class QuasiNewtonMove(ABC):
     @abstractmethod
     def move(self, x: Tensor, g: Tensor) -> bool:
         """Moves x; False if the direction is none of descent, and x stays."""
+
+    @abstractmethod
+    def displace(self) -> None:
+        """x was put elsewhere: from the place of the last gradient to the next there is no pair."""
 
     @abstractmethod
     def enlarge(self, hw: tuple[int, int]) -> None:
@@ -145,6 +150,9 @@ class LBFGSMove(QuasiNewtonMove):
         for (s, y, product), share in zip(self.pairs, reversed(shares)):
             q.add_(s, alpha=share - _dot(y, q) / product)
         return q
+
+    def displace(self) -> None:
+        self.before = self.step = None
 
     def enlarge(self, hw: tuple[int, int]) -> None:
         pairs = [(resized(s, hw), resized(y, hw)) for s, y, _ in self.pairs]

@@ -165,7 +165,9 @@ NETWORKS: dict[str, Kind] = {
     ),
     # Its deeper layers hold too little of where things are (docs/builtin.md)
     "builtin": replace(
-        _vgg_kind("VGG19's layout at half width, one convolution in block 5", BUILTIN_BLOCKS, 32, "avg"),
+        _vgg_kind(
+            "VGG19's layout at half width, one convolution in block 5", BUILTIN_BLOCKS, 32, "avg"
+        ),
         content_layers=("relu1_2",),
         raw_content=0.02,  # by eye, of 0.05, 0.02 and 0.01 with the gatys preset
     ),

@@ -227,7 +227,8 @@ class Objective:
         config = self.config
         style = config.style_weight * (values["style"] + config.color_weight * values["color"])
         has_moved = self.balance.watch(config.content_weight * values["content"], style)
-        self._weigh()
+        if has_moved:
+            self._weigh()
         return has_moved
 
     def balance_as(self, factor: float, seen: int) -> None:
@@ -237,7 +238,8 @@ class Objective:
             self._weigh()
 
     def _weigh(self) -> None:
-        self.weights.copy_(torch.tensor(list(self._weights().values())))
+        weights = list(self._weights().values())
+        self.weights.copy_(torch.tensor(weights, dtype=self.weights.dtype))
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class Optimizer:
     def step(self, objective: Objective) -> Evaluation:
         """Move once, evaluate once, and see that it went well."""
         if self.last is not None:
-            if self.x.grad is None:  # resumed: the gradient is not kept, x determines it
+            if self.x.grad is None:  # resumed from a checkpoint without it
                 self._evaluate(objective)
             with self.spent.on("moving"):
                 self._move()
@@ -182,6 +182,7 @@ class Optimizer:
         """All that `load_state` needs to go on exactly."""
         return {
             "x": self.x.detach(),
+            "gradient": self.x.grad,  # which weights that have been balanced since do not determine
             "last": self.last,
             "first": self.first,
             "rate": self.rate,
@@ -193,6 +194,8 @@ class Optimizer:
         """Go on from where `state` was taken."""
         self.rate, self.halvings = state["rate"], state["halvings"]
         self._start(state["x"].to(self.x))
+        if (gradient := state.get("gradient")) is not None:
+            self.x.grad = gradient.to(self.x.detach())
         self.last, self.first = state["last"], state["first"]
         self.inner.load(_moved(state["inner"], self.x.device))
 
@@ -241,8 +244,13 @@ class LBFGS(Optimizer):
         super()._start(x.clamp(*self.COLOURS))
 
     def _inner(self) -> QuasiNewtonMove:
-        how = (self.rate, self.config.history, self.LONGEST, self.COLOURS, self.BOLDNESS)
+        how = (self.rate, self.config.history, self._longest, self.COLOURS, self.BOLDNESS)
         return lbfgs_move(self.x.device, *how)
+
+    @property
+    def _longest(self) -> float:
+        """Halved with the rate: else what was shortened to it would be tried again as it was."""
+        return self.LONGEST / 2**self.halvings
 
     def enlarge(self, hw: tuple[int, int]) -> None:
         """The pairs are kept, resized: most of what they tell of holds at every size."""
@@ -260,14 +268,18 @@ class LBFGS(Optimizer):
     def _calm_down(self) -> None:
         if self.good_steps <= 1:  # half the step was bad again
             self.inner = self._inner()
-        self.inner.rate, self.good_steps = self.rate, 0
+        self.inner.displace()
+        self._follow_rate()
+
+    def _follow_rate(self) -> None:
+        self.inner.rate, self.inner.longest, self.good_steps = self.rate, self._longest, 0
 
     def _accepted(self) -> None:
         self.good_steps += 1
         if self.halvings and self.good_steps == self.RECOVERY:
             self.halvings -= 1
             self.rate *= 2
-            self.inner.rate, self.good_steps = self.rate, 0
+            self._follow_rate()
 
     def state(self) -> State:
         return super().state() | {"good_steps": self.good_steps}

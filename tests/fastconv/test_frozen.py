@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from frozen_cases import (
     outputs_of,
     relative,
 )
-from torch import nn
+from torch import Tensor, nn
 
 from fastconv import Conv2d, frozen_run, use_backend
 from fastconv.algorithms import use_algorithm
@@ -206,7 +207,10 @@ def test_memory_is_known_beforehand() -> None:
     ((_, plan),) = [
         (0, piece.run.plan(1, 256, 256)) for piece in frozen._made_pieces("cpu") if piece.run
     ]
-    held = sum(part.numel() * 4 for part in plan.arena) + plan.decisions.take().numel() * 2
+    held = (
+        sum(part.numel() * 4 for part in (*plan.arena, plan.space()))
+        + plan.decisions.take().numel() * 2
+    )
     assert held < large
 
 
@@ -231,7 +235,7 @@ def test_large_pictures_need_one_set_of_weights_and_the_memory_tells(
         ]
         assert len(run.stages[1].kept) == sets
         held = sum(u.numel() * 4 for stage in run.stages for u in stage.kept.values())
-        with_arena = held + sum(part.numel() * 4 for part in plan.arena)
+        with_arena = held + sum(part.numel() * 4 for part in (*plan.arena, plan.space()))
         assert with_arena < frozen.memory(size, size) < with_arena + 5 * 3 * 32 * size * size
 
 
@@ -280,6 +284,29 @@ def test_no_gradient_goes_to_the_weights() -> None:
 
 
 @native_only
+@pytest.mark.parametrize("moments", [(), (11,)])
+def test_more_threads_than_at_the_first_call_find_room(moments: tuple[int, ...]) -> None:
+    x, before = torch.rand(1, 3, 40, 36, requires_grad=True), torch.get_num_threads()
+    frozen = freeze(network(), [11], "native", moments)
+
+    def gradient(threads: int, back: int) -> Tensor:
+        torch.set_num_threads(threads)
+        results = frozen(x)
+        torch.set_num_threads(back)
+        return torch.autograd.grad(sum(y.square().sum() for y in _tensors(results)), x)[0]
+
+    try:
+        expected = gradient(1, 1)
+        for threads, back in ((1, 4), (5, 5), (2, 7), (1, 1)):
+            torch.testing.assert_close(gradient(threads, back), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _tensors(results: Any) -> list[Tensor]:
+    return [t for each in results for t in ([each] if isinstance(each, Tensor) else each)]
+
+
 def test_too_small_pictures_and_wrong_channels_are_refused_in_one_line() -> None:
     frozen = freeze(network(), [11], "native")
     with pytest.raises(ArgumentError, match="layer 0 expects 3 channels, got 4"):

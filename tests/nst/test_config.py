@@ -85,6 +85,7 @@ def test_a_number_out_of_its_range_is_refused_by_name(name: str) -> None:
         ({"save_every": 2.5}, "save_every expects whole numbers"),
         ({"normalize": "yes"}, "normalize expects true or false"),
         ({"style_layers": 5}, "style_layers expects layer names"),
+        ({"style_layers": "relu1_1,relu2_1,relu1_1"}, "each layer once, got relu1_1 again"),
         ({"output": 5}, "output expects a path"),
         ({"style_weight": math.inf}, "style_weight expects a finite number"),
         ({"max_memory": "lots"}, "900M or 4G"),

@@ -81,6 +81,40 @@ def test_lbfgs_never_leaps_however_far_the_bottom_seems() -> None:
     assert max(moves) == pytest.approx(it.LONGEST, rel=1e-4)
 
 
+def test_a_bad_step_of_the_longest_length_is_tried_again_at_half_of_it() -> None:
+    places: list[Tensor] = []
+
+    def nearly_straight(x: Tensor) -> Evaluation:  # its bottom is far away, and one value is bad
+        places.append(x.detach().clone())
+        total = (x + 1e-4 * x.square()).mean() + 10
+        return Evaluation(total, {"total": 1e9 if len(places) == 6 else total.item()})
+
+    it = optimizer("lbfgs")
+    assert isinstance(it, LBFGS)
+    run(it, nearly_straight, 7)
+    there, back, again = (float((b - a).abs().mean()) for a, b in itertools.pairwise(places[4:8]))
+    assert there == back == pytest.approx(it.LONGEST, rel=1e-4)
+    assert again == pytest.approx(it.LONGEST / 2, rel=1e-4)
+
+
+def test_stepping_back_leaves_no_pair_behind() -> None:
+    calls = 0
+
+    def noisy(x: Tensor) -> Evaluation:  # at the same place a gradient that differs by a hair
+        nonlocal calls
+        calls += 1
+        total = bowl(x).total - 1e-6 * calls * x.mean()
+        return Evaluation(total, {"total": 1e9 if calls == 8 else total.item()})
+
+    it = optimizer("lbfgs")
+    run(it, noisy, 7)
+    known = len(it.inner.state()["pairs"])
+    scale = it.inner.state()["scale"]
+    run(it, noisy, 2)  # the bad one and the way back, then the first step from there
+    assert len(it.inner.state()["pairs"]) <= known + 1
+    assert it.inner.state()["scale"] == pytest.approx(scale, rel=0.5)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e9])
 def test_a_bad_loss_is_stepped_back_from_and_told(name: str, bad: float) -> None:

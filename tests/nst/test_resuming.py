@@ -28,6 +28,19 @@ def test_a_resumed_run_equals_the_unbroken_one(tmp_path: Path, optimizer: str, s
     assert kept == whole
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("stop", [10, 20])
+def test_a_run_stopped_where_the_weights_have_just_moved_goes_on_as_if_not(
+    tmp_path: Path, optimizer: str, stop: int
+) -> None:
+    options = {"optimizer": optimizer, "balance": "auto", "iterations": 24, "scales": 1}
+    unbroken = run(**options)
+    factors = [row["balance"] for row in unbroken.losses]
+    assert factors[stop - 1] != factors[stop]
+    resumed = nst.stylize(resume=broken_off(tmp_path, stop, **options))
+    assert torch.equal(resumed.rgb, unbroken.rgb)
+
+
 def broken_off(folder: Path, stop: int, **options: Any) -> Path:
     """The checkpoint that a run of `stop` iterations leaves."""
     for step in nst.iterate(CONTENT, STYLE, **{**SMALL, **options}):
