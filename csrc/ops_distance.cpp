@@ -84,12 +84,13 @@ struct Grams {
   template <class Work>
   void for_rows(const Work& work) const {
     constexpr int64_t rows = 8;  // that a thread takes at a time
-    parallel_for(ceil_div(channels, rows), [&](int64_t index, int64_t) {
-      std::vector<float> difference(channels);
+    std::vector<float> differences(thread_count() * channels);
+    parallel_for(ceil_div(channels, rows), [&](int64_t index, int64_t thread) {
+      float* const difference = differences.data() + thread * channels;
       for (int64_t i = index * rows; i < std::min(channels, (index + 1) * rows); ++i) {
         const float *s = covariance + i * channels, *a = target + i * channels, mu = mean[i];
         for (int64_t j = 0; j < channels; ++j) difference[j] = scale * (s[j] + mu * mean[j]) - a[j];
-        work(i, difference.data());
+        work(i, difference);
       }
     });
   }

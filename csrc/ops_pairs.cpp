@@ -1,9 +1,9 @@
-// A move of L-BFGS on a CPU, in three operators (nst/pairs.py and nst/compact.py have the equations, and the
+// A move of L-BFGS on a CPU, in three operators, and a fourth to keep its pairs (nst/pairs.py and nst/compact.py have the equations, and the
 // same in torch's operators).
 //
 // `rows` is the matrix of S and Y, then s and y of this move: 16-bit integers, and for each piece of 2048 of them
-// a power of two in `scales`.  What a number loses is 1/32767 of the largest one in its piece at the most.  s is
-// found in `step`, in full.
+// a power of two in `scales`.  What a number loses is 1/32767 of the largest one in its piece at the most, where
+// that is above 2e-34.  s is found in `step`, in full.
 //
 //   pairs_look(x, g, is_placed, low, high, rows, scales, step, before, products)
 //       s and, if it was placed before, y;  before = g;
@@ -194,12 +194,12 @@ void pairs_shares(const Tensor& products, Tensor sy, Tensor yy, Tensor is_kept, 
   Compact compact(products, sy, yy, is_kept, oldest, scale);
   const int64_t m = compact.m, newest = *compact.oldest;
   int64_t* places = numbers_of<int64_t>(to, 2, "pairs: the places of s and y");
-  double* found = numbers_of<double>(shares, 2 * m + 1, "pairs: the shares");
+  double* to_shares = numbers_of<double>(shares, 2 * m + 1, "pairs: the shares");
   const bool is_new = is_placed && compact.remember(least, boldness);
   places[0] = is_new ? 2 + newest : 0;
   places[1] = is_new ? 2 + m + newest : 1;
-  std::fill_n(found, 2 * m + 1, 0.0);
-  compact.share(rate, static_cast<double>(count), found);
+  std::fill_n(to_shares, 2 * m + 1, 0.0);
+  compact.share(rate, static_cast<double>(count), to_shares);
 }
 
 // What the step is made of: rows with their shares, and where s and y are kept.

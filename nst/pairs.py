@@ -98,8 +98,8 @@ class NativePairs:
     """The same by native operators (csrc/ops_pairs.cpp), with pairs in half of the memory.
 
     S and Y, s and y are rows of integers up to 32767; every PIECE of a row has a power of two of
-    its own, with which a number loses 1/32767 of the largest one at the most.  Taken out and put
-    back, a pair is the same bit for bit.  `step` is s in full.
+    its own, with which a number loses 1/32767 of the largest one at the most (where that is above
+    2e-34).  Taken out and put back, a pair is the same bit for bit.  `step` is s in full.
     """
 
     PIECE = 2048

@@ -166,12 +166,18 @@ struct CutInto {
   static_assert(Pieces == 2 || Pieces == 3);
   static constexpr int64_t step_pairs = Pieces * square;
 
+  // Two pieces are rounded, not cut off.  NaNs stay as they are: one of all bits would become 0.
+  static __m512i rounded(__m512 v) {
+    const __m512i bits = _mm512_castps_si512(v);
+    if constexpr (Pieces == 3) return bits;
+    const __mmask16 is_number = _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q);
+    return _mm512_mask_add_epi32(bits, is_number, bits, _mm512_set1_epi32(0x8000));
+  }
+
   // One piece of 16 pairs, as a line; what it leaves over stays.
   static void cut_piece(__m512& first, __m512& second, uint32_t* to) {
     const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-    const __m512i half = _mm512_set1_epi32(Pieces == 2 ? 0x8000 : 0);  // to round, not to cut off
-    const __m512i a = _mm512_add_epi32(_mm512_castps_si512(first), half);
-    const __m512i b = _mm512_add_epi32(_mm512_castps_si512(second), half);
+    const __m512i a = rounded(first), b = rounded(second);
     constexpr int choose = 0xCA;  // of the second where the mask is set, else of the third
     _mm512_store_si512(to, _mm512_ternarylogic_epi32(upper, b, (__m512i)((__v16su)a >> 16), choose));
     first = _mm512_sub_ps(first, _mm512_castsi512_ps(_mm512_and_si512(a, upper)));

@@ -12,6 +12,7 @@
 namespace fastconv::FASTCONV_ISA {
 namespace {
 
+#if defined(FASTCONV_VECTORS)
 typedef int32_t I __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));
 
 // Bit i of the result: lane i of v is -1, not 0.
@@ -43,6 +44,11 @@ inline V where(unsigned bits, V v) {
   return set != 0 ? v : V{};
 #endif
 }
+#else
+typedef int32_t I;  // its lowest bit tells
+inline unsigned bits_of(I v) { return static_cast<unsigned>(v) & 1; }
+inline V where(unsigned bits, V v) { return bits & 1 ? v : V{}; }
+#endif
 
 void put_row(const float* from, int64_t columns, float* to, uint16_t* bits, bool streamed) {
   for (int64_t x = 0; x < columns; ++x) {

@@ -129,7 +129,7 @@ void sum_channels(const ChannelsSums<T>& s, int64_t tap) {
 
 template <class T>
 inline Vec<T> keep_first(Vec<T> v, int64_t count) {
-#if defined(__GNUC__)
+#if defined(FASTCONV_VECTORS)
   Vec<T> index;
   FASTCONV_UNROLL
   for (int i = 0; i < lanes<T>; ++i) index[i] = static_cast<T>(i);

@@ -22,7 +22,7 @@ constexpr int rows = 3, taps = FASTCONV_VECTOR_BYTES == 64 ? 9 : 3;
 #else
 #define FASTCONV_UNROLL
 #endif
-#if defined(__GNUC__) && defined(__x86_64__)
+#if defined(FASTCONV_VECTORS) && defined(__x86_64__)
 #define FASTCONV_KEPT(vector) asm("" : "+v"(vector))
 #else
 #define FASTCONV_KEPT(vector)
@@ -45,7 +45,7 @@ inline void add_products(Tile<T>& sum, const Vec<T> (&dy)[rows], int r, Vec<T> x
 template <class T>
 inline void add_rest(Tile<T>& sum, const T* const* from, const T* dy_end, const T* const* x,
                      int64_t count) {
-#if defined(__GNUC__)
+#if defined(FASTCONV_VECTORS)
   T numbers[lanes<T>];
   for (int i = 0; i < lanes<T>; ++i) numbers[i] = static_cast<T>(i);
   const auto inside = load(numbers) < broadcast(static_cast<T>(count));

@@ -70,7 +70,7 @@ void ukr_collect(const Collected& a, int64_t x, float* sums) {
       const float* from = a.rows[block][u] + (Strip::slack + x) * block_width;
 #pragma GCC unroll taps_at_once
       for (int64_t v = 0; v < 3; ++v, from += block_width, w += C * block_width) {
-        __builtin_prefetch(a.soon[block] + (x + u * 3 + v) * block_width);
+        prefetch_near(a.soon[block] + (x + u * 3 + v) * block_width);
         for (int64_t o = 0; o < block_width; o += L) {
           V factor[C];
 #pragma GCC unroll 3

@@ -128,9 +128,9 @@ void ukr_rows_x_panel(const GramProduct& g, const float* u, const float* f, cons
   for (int64_t k0 = 0; k0 < g.depth; k0 += block_width, f += g.f_block) {
     const int64_t n = smaller(block_width, g.depth - k0);
     for (int64_t k = 0; k < n; ++k, u += panel) {
-      __builtin_prefetch(f + (2 * Rows + k) * block_width);  // for the pixels after the next ones
+      prefetch_near(f + (2 * Rows + k) * block_width);  // for the pixels after the next ones
       if (k0 + k == due && line < 2 * Rows) {
-        __builtin_prefetch((line & 1 ? high : low) + ahead + line / 2 * block_width, 1);
+        prefetch_to_write((line & 1 ? high : low) + ahead + line / 2 * block_width);
         due += every;
         ++line;
       }

@@ -139,7 +139,8 @@ struct GramProduct {
 //
 //   total[i] += sum_p d[i,p]
 //   sums[i][j] (+)= sum_p d[i,p] d[j,p]      in the 16 x 16 squares on and above the diagonal,
-//                                            or in all of them, in the mean of mirrored places
+//                                            or in all squares: the sum is then the mean of
+//                                            [i][j] and [j][i]
 struct GramSum {
   const float* f;
   int64_t f_block, blocks, pixels;  // blocks of 16 channels, and from one to the next

@@ -15,7 +15,7 @@ constexpr int64_t line = 32;  // integers
 constexpr int64_t whole = PairsKernels::whole;
 static_assert(whole % L == 0, "pieces are of whole vectors");
 
-#if defined(__GNUC__)
+#if defined(FASTCONV_VECTORS)
 typedef int16_t Shorts __attribute__((vector_size(FASTCONV_VECTOR_BYTES / 2)));
 typedef int32_t Integers __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));
 
@@ -78,7 +78,7 @@ double look(const PairsLook& p, PairsBox box) {
 
 // The smallest power of two times which 32767 is as much as `most`.  Packed once more, a piece stays as it is.
 float scale_for(float most) {
-  constexpr int least = -110;  // so that its inverse is a number
+  constexpr int least = -126;  // so that it and its inverse are no denormals
   int exponent = most > 0 ? ilogbf(most) - 14 : least;
   if (exponent < least) exponent = least;
   return most > ldexpf(32767, exponent) ? ldexpf(1, exponent + 1) : ldexpf(1, exponent);

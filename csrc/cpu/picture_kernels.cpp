@@ -28,7 +28,7 @@ inline void planes_to_pixels(const float* from, int64_t plane, int64_t channels,
     for (int i = 0; i < L; ++i) {
       const float* line = from + (c + i) * plane;
       lines[i] = Full || c + i < channels ? load(line) : V{};
-      if constexpr (Full) __builtin_prefetch(line + ahead, 0, 2);
+      if constexpr (Full) prefetch(line + ahead);
     }
     transpose(lines);
 #pragma GCC unroll 16

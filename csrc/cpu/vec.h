@@ -2,7 +2,7 @@
 //
 // Written with the vector extensions of gcc and clang: the same source becomes AVX-512, AVX2,
 // SSE2 or NEON code, and a*b + c becomes a fused multiply-add where there is one.  Other
-// compilers get one lane.  Include only from *_kernels.cpp.
+// compilers get one lane, as these do with FASTCONV_ONE_LANE.  Include only from *_kernels.cpp.
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -10,9 +10,13 @@
 #include <immintrin.h>
 #endif
 
+#if defined(__GNUC__) && !defined(FASTCONV_ONE_LANE)
+#define FASTCONV_VECTORS 1
+#endif
+
 namespace fastconv::FASTCONV_ISA {
 
-#if defined(__GNUC__)
+#if defined(FASTCONV_VECTORS)
 template <class T>
 struct VectorOf {
   typedef T type __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));
@@ -63,7 +67,9 @@ inline void store_first(T* to, Vec<T> v, int64_t count) {
 // 5-10 % of a 3x3 convolution whose result is larger than they are.
 template <class T>
 inline void stream(T* to, Vec<T> v) {
-#if defined(__AVX512F__)
+#if !defined(FASTCONV_VECTORS)
+  store(to, v);
+#elif defined(__AVX512F__)
   _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)v);
 #elif defined(__AVX__)
   _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)v);
@@ -86,14 +92,16 @@ inline Vec<T> broadcast(T value) {
   return value - Vec<T>{};  // x - 0 is x to the compiler, 0 + x is not: it would keep the addition
 }
 
-// Into the second-level cache.
-inline void prefetch(const void* at) {
+// Into the second-level cache; into the first; into the first, to be written.
 #if defined(__GNUC__)
-  __builtin_prefetch(at, 0, 2);
+inline void prefetch(const void* at) { __builtin_prefetch(at, 0, 2); }
+inline void prefetch_near(const void* at) { __builtin_prefetch(at); }
+inline void prefetch_to_write(const void* at) { __builtin_prefetch(at, 1); }
 #else
-  (void)at;
+inline void prefetch(const void*) {}
+inline void prefetch_near(const void*) {}
+inline void prefetch_to_write(const void*) {}
 #endif
-}
 
 // Indices<0, 1, ..., N - 1>, as std::make_index_sequence has it.
 template <int... I>
@@ -105,8 +113,12 @@ struct CountTo<0, I...> {
   typedef Indices<I...> type;
 };
 
-#if defined(__GNUC__) && __has_builtin(__builtin_shufflevector)
+#if defined(FASTCONV_VECTORS) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
 #define FASTCONV_SHUFFLES 1
+#endif
+#endif
+#if defined(FASTCONV_SHUFFLES)
 
 // a0 b0 a1 b1 ... of the lower (Half = 0) or upper halves.
 template <class T, int Half, int... I>

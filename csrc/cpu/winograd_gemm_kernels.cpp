@@ -38,8 +38,8 @@ void ukr_rows_x_panel(const WinogradProduct& p, const float* u, const float* v, 
     const float* later = Ahead ? next.at(p, u, k0) : nullptr;
     for (int64_t k = 0; k < n; ++k, u += panel) {
       if constexpr (Ahead) {
-        __builtin_prefetch(later + k * panel, 0, 2);
-        if constexpr (panel * sizeof(float) > 64) __builtin_prefetch(later + k * panel + 16, 0, 2);
+        prefetch(later + k * panel);
+        if constexpr (panel * sizeof(float) > 64) prefetch(later + k * panel + 16);
       }
       const V u0 = load(u), u1 = load(u + L);
 #pragma GCC unroll 16

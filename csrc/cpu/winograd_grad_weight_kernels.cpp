@@ -61,7 +61,7 @@ void ukr_rows_x_panel(const float* a, const float* low, const float* high, int64
                       float* sums, int64_t sums_row, bool fresh, Ahead ahead) {
   V sum[rows][2] = {};
   for (int64_t t = 0; t < tiles; ++t) {
-    if constexpr (Fetching) __builtin_prefetch(ahead.at + t * ahead.step, 0, 2);
+    if constexpr (Fetching) prefetch(ahead.at + t * ahead.step);
     const V b0 = load(low + t * block_width), b1 = load(high + t * block_width);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
