@@ -47,7 +47,36 @@ def test_moments_are_those_of_the_features(channels: int, n: int) -> None:
     assert backward < 10 * BACKWARD  # a covariance's gradient is large where a ReLU may flip
 
 
-@pytest.mark.parametrize("channels", [48, 128, 200, 257])
+@native_only
+@pytest.mark.parametrize("channels", [16, 48, 64, 65, 128, 200])
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("size", [(37, 45), (3, 3)])
+def test_moments_are_exact_and_the_covariance_symmetric(
+    channels: int, n: int, size: tuple[int, int]
+) -> None:
+    """64 channels alone are mirrored on the matrix unit."""
+    module = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU())
+    x = torch.randn(n, 3, *size)
+    features, found = freeze(module, [1], "native", [1])(x)
+    expected = moments_of(features.detach().double())
+    for mine, known in zip(found, expected, strict=True):
+        assert float((mine - known).norm() / known.norm()) < 1e-5
+    assert torch.equal(found.covariance, found.covariance.mT)
+
+
+@native_only
+@pytest.mark.parametrize("bits", [0x7FFFFFFF, -1, 0x7FC00000])
+@pytest.mark.parametrize("channels", [16, 64, 128, 256])
+def test_a_nan_of_any_bits_stays_one(channels: int, bits: int) -> None:
+    module = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU())
+    x = torch.randn(1, 3, 20, 22, requires_grad=True)
+    (found,) = freeze(module, [], "native", [1])(x)
+    strange = torch.full((channels, channels), bits, dtype=torch.int32).view(torch.float32)
+    (gradient,) = torch.autograd.grad(found.covariance, x, strange[None])
+    assert gradient.isnan().all()
+
+
+@pytest.mark.parametrize("channels", [48, 64, 128, 200, 257])
 @pytest.mark.parametrize("taps", [[3], [1, 3], [1], []])
 def test_gradients_of_moments_taps_and_later_layers_add_up(channels: int, taps: list[int]) -> None:
     """With 128 channels and more, the matrix unit multiplies where there is one."""
@@ -87,14 +116,18 @@ def test_features_of_one_value_have_no_covariance() -> None:
 @native_only
 @pytest.mark.parametrize("channels", [16, 200])
 def test_moments_alone_can_be_differentiated_one_by_one(channels: int) -> None:
-    frozen = freeze(network(channels=channels), [], "native", [1, 11])
-    x = torch.rand(1, 3, 24, 24)
+    module, x = network(channels=channels), torch.rand(1, 3, 24, 24)
+    frozen = freeze(module, [], "native", [1, 11])
+    exact = freeze(copy.deepcopy(module).double(), [], "torch", [1, 11])
     for part in (0, 1):
         for reading in (0, 1):
-            leaf = x.clone().requires_grad_()
-            frozen(leaf)[reading][part].square().sum().backward()
-            assert leaf.grad is not None
-            assert float(leaf.grad.norm()) > 0
+            gradients = []
+            for run, leaf in ((frozen, x.clone()), (exact, x.double())):
+                leaf.requires_grad_()
+                run(leaf)[reading][part].square().sum().backward()
+                gradients.append(leaf.grad)
+            single, true = gradients
+            assert float((single - true).norm() / true.norm()) < 10 * BACKWARD
 
 
 @native_only

@@ -18,7 +18,13 @@ from fastconv import backends, registry
 
 HERE = Path(__file__).parent
 EXTENSION = f"import sys; sys.path.insert(0, {str(HERE)!r}); import extension; "
-FILES = ("test_conv2d.py", "test_gradients.py", "test_matrix_unit.py", "../nst/test_compact.py")
+FILES = ("test_conv2d.py", "test_gradients.py")  # their tests of the native backend
+WHOLE = (
+    "test_matrix_unit.py",
+    "test_frozen_moments.py",
+    "test_distance.py",
+    "../nst/test_compact.py",
+)
 
 
 def instruction_sets() -> list[str]:
@@ -42,16 +48,12 @@ def test_named_set_is_the_one_in_use(isa: str) -> None:
 
 @pytest.mark.parametrize("isa", instruction_sets()[1:])  # all other tests run on the first
 def test_case_table_and_gradients(isa: str) -> None:
-    options = [
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "native and not halves and not second",
-    ]
-    done = run(isa, "-m", "pytest", *options, *(str(HERE / file) for file in FILES))
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    options = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    chosen = ["-k", "native and not halves and not second"]
+    for words in ([*chosen, *FILES], WHOLE):
+        paths = [str(HERE / word) if word.endswith(".py") else word for word in words]
+        done = run(isa, *options, *paths)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
 def test_unknown_set_is_refused() -> None:
