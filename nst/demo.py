@@ -36,6 +36,8 @@ def demo(out: Path, size: str, iterations: int, backend: str, observer: Observer
         )
         sheet += [(content, "content"), (style, name)]
         sheet += [(out / f"result-{name}.png", f"content as {name}")]
+        if result.interrupted:
+            raise KeyboardInterrupt
         lines.append(f"{name}: {len(result.losses)} iterations, {result.seconds:.1f} s")
     compare_sheet(sheet, out / "comparison.png", per_row=3)  # a line for each style
     lines.append(f"result      {out / 'result-swirls.png'}, {out / 'result-mosaic.png'}")

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 ANIMATION_FRAMES = 60  # about; 5 seconds at 12 frames per second
 
 
-def check_outputs(config: StyleConfig, hw: tuple[int, int] = (1, 1)) -> None:
+def check_outputs(
+    config: StyleConfig, hw: tuple[int, int] = (1, 1), resumed: Path | None = None
+) -> None:
     """Find out before the work, not after it, that a file cannot be written."""
     if config.output is not None:
         check_writable(config.output, config.bits, hw)
@@ -38,6 +40,21 @@ def check_outputs(config: StyleConfig, hw: tuple[int, int] = (1, 1)) -> None:
     for path in (config.animate, config.plot, config.csv, checkpoint_path(config)):
         if path is not None:
             check_folder(path)
+    if config.checkpoint is not None and config.checkpoint != free_path(config, resumed):
+        raise OutputError(
+            f"{config.checkpoint} is there already: choose another name for the checkpoint, or go "
+            f"on with it, if it is one: nst stylize --resume {config.checkpoint}"
+        )
+
+
+def free_path(config: StyleConfig, resumed: Path | None) -> Path | None:
+    """The checkpoint's path, with a number in it where another file has its name."""
+    path = first = checkpoint_path(config)
+    number = 1
+    while path is not None and first is not None and path.exists() and path != resumed:
+        number += 1
+        path = first.with_name(f"{first.stem}-{number}{first.suffix}")
+    return path
 
 
 def checkpoint_path(config: StyleConfig) -> Path | None:
@@ -79,38 +96,47 @@ class FrameKeeper(Observer):
 
 
 class CheckpointKeeper(Observer):
-    """Keeps the run every few minutes, and when it is interrupted; removes it at the end."""
+    """Keeps the run every few minutes, and when it is interrupted; removes it at the end.
 
-    def __init__(self, run: Run, sources: dict[str, Any]) -> None:
-        path = checkpoint_path(run.config)
+    It writes over no file but that which was resumed, and removes none but its own.
+    """
+
+    def __init__(
+        self, run: Run, sources: dict[str, Any], resumed: Path | str | None = None
+    ) -> None:
+        begun = None if resumed is None else Path(resumed)
+        path, usual = free_path(run.config, begun), checkpoint_path(run.config)
         assert path is not None, "made only where there is a place for it"
+        if path != usual:
+            run.note(f"{usual} is of another run, if of any: checkpoints go to {path}")
         self.path, self.sources = path, sources
+        self.is_there = path == begun
         self.minutes, self.last = run.config.checkpoint_minutes, time.monotonic()
 
     def step(self, step: Step) -> None:
         if time.monotonic() - self.last < 60 * self.minutes:
             return
         try:
-            checkpoints.save(self.path, step.run, self.sources)
+            self.save(step.run)
         except OutputError as error:  # a run of hours does not end for want of a precaution
             step.run.note(f"no checkpoint: {error}")
             self.minutes = math.inf
         self.last = time.monotonic()
 
-    def finish(self, run: Run, unfinished: bool) -> Path | None:
-        """Keep what is unfinished; of a finished run nothing stays."""
-        if unfinished:
-            checkpoints.save(self.path, run, self.sources)
-            return self.path
-        self.path.unlink(missing_ok=True)
-        return None
+    def save(self, run: Run) -> Path:
+        checkpoints.save(self.path, run, self.sources)
+        self.is_there = True
+        return self.path
+
+    def remove(self) -> None:
+        """Of a finished run nothing stays."""
+        if self.is_there:
+            self.path.unlink(missing_ok=True)
 
 
-def write_outputs(result: Result) -> None:
-    """The picture, the table and the plot, where they were asked for."""
+def write_tables(result: Result) -> None:
+    """The table and the plot, where they were asked for."""
     config = result.config
-    if config.output is not None:
-        result.save(config.output)
     if config.csv is not None:
         from .plots import write_csv
 

@@ -137,6 +137,8 @@ def reconstruct(
     usual: dict[str, Any] = {"optimizer": "lbfgs", "scales": scales, "iterations": (100,)}
     usual |= {"tv_weight": 2e-3, "color_weight": 0.0}  # colours only as far as the layers see them
     result = stylize(source, source, observer=observer, **{**usual, **options, **fixed})
+    if result.interrupted:
+        raise KeyboardInterrupt
     first, last = result.losses[0][part], result.losses[-1][part]
     hw = (result.rgb.shape[2], result.rgb.shape[3])
     original = resize(load_picture(source).rgb, hw)

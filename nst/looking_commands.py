@@ -45,8 +45,10 @@ class Features:
 
     def run(self, observer: Observer) -> Lines:
         from .looking_figures import check_figure_path, save_figure
+        from .outputs.atomic import check_apart
 
         check_figure_path(self.output)
+        check_apart({"output": self.output}, {path.name: path for path in self.pictures})
         needs_picture = self.what in ("maps", "gram")
         if needs_picture != bool(self.pictures):
             wanted = "one picture or more" if needs_picture else "no picture"
@@ -107,7 +109,7 @@ class Reconstruct:
     picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
     """The picture."""
     layers: Annotated[tuple[str, ...], arg(metavar="LAYER ...")] = ()
-    """The layers, one reconstruction each; the network's usual style layers if not given."""
+    """The layers, one reconstruction each; the network's usual style and content layers if none."""
     what: Literal["content", "style", "both"] = "both"
     """Content: the features in their places. Style: their statistics, which makes a texture."""
     cumulative: bool = False
@@ -133,29 +135,37 @@ class Reconstruct:
         from . import looking_figures as figures
         from .images import load_picture, parse_size
         from .looking import cumulative, open_eyes, reconstruct
+        from .outputs.atomic import check_apart
 
         figures.check_figure_path(self.output)
+        check_apart({"output": self.output}, {"the picture": self.picture})
         original = load_picture(self.picture, parse_size(self.size))
         same: dict[str, Any] = {"weights": self.weights, "backend": self.backend, "size": self.size}
         # Opened once, so that a wrong layer is told before anything is computed.
         eyes = open_eyes(self.layers, observer, network=self.network, **same)
         layers = self.layers or tuple(eyes.network.layers)
         same |= {"network": eyes.name, "iterations": (self.iterations,), "seed": self.seed}
-        rows, lines = [], []
-        for part in ("content", "style") if self.what == "both" else (self.what,):
-            steps = self.cumulative and part == "style"
-            each = cumulative(layers) if steps else [(layer,) for layer in layers]
-            row = []
-            for chosen in each:
-                row.append(
-                    reconstruct(
-                        original, chosen, part, observer, style_loss=self.style_loss, **same
-                    )
-                )
-                now = row[-1]
-                lines.append(
-                    f"{part} of {', '.join(chosen)}: loss {now.first:.3g} -> {now.last:.3g}"
-                )
-            rows.append(row)
-        figure = figures.reconstructions_figure(rows)
-        return [*lines, f"wrote {figures.save_figure(figure, self.output)}"]
+        same |= {"style_loss": self.style_loss}
+        rows: list[list[Any]] = []
+        lines: list[str] = []
+        try:
+            for part in ("content", "style") if self.what == "both" else (self.what,):
+                steps = self.cumulative and part == "style"
+                rows.append([])
+                for chosen in cumulative(layers) if steps else [(layer,) for layer in layers]:
+                    words = f"{part} of {', '.join(chosen)}"
+                    observer.note(words)
+                    now = reconstruct(original, chosen, part, observer, **same)
+                    rows[-1].append(now)
+                    lines.append(f"{words}: loss {now.first:.3g} -> {now.last:.3g}")
+        except KeyboardInterrupt:
+            if rows[0]:
+                observer.note(f"{self._sheet(rows)} has what was done")
+            raise
+        return [*lines, f"wrote {self._sheet(rows)}"]
+
+    def _sheet(self, rows: list[list[Any]]) -> Path:
+        from . import looking_figures as figures
+
+        figure = figures.reconstructions_figure([row for row in rows if row])
+        return figures.save_figure(figure, self.output)

@@ -76,9 +76,18 @@ def stylize_config(words: list[str], parse: Parse) -> Call | None:
             "expected CONTENT and STYLE: nst stylize photo.jpg painting.jpg -o out.png"
         )
     if options["output"] is None and call.resume is None:
-        options["output"] = Path(f"{Path(given[0]).stem}-{Path(given[1][0]).stem}.png")
+        options["output"] = _new_name("-".join(Path(path).stem for path in (given[0], *given[1])))
     config = StyleConfig(**options, preset=call.preset)
     return Call(*given, config, call.resume, call.dry_run, call.show, call.profile, call.quiet)
+
+
+def _new_name(stem: str) -> Path:
+    """A name that was not asked for replaces no picture that is there."""
+    path, number = Path(f"{stem}.png"), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{stem}-{number}.png")
+    return path
 
 
 def _form(base: StyleConfig) -> type:

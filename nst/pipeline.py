@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
 from . import checkpoint as checkpoints
-from .config import OUTPUT_NAMES, StyleConfig
+from .config import OUTPUT_NAMES, OUTPUT_PATHS, StyleConfig
 from .errors import CheckpointError, ConfigError, OutputError
-from .keeping import CheckpointKeeper, FrameKeeper, check_outputs, write_outputs
+from .keeping import CheckpointKeeper, FrameKeeper, check_outputs, write_tables
 from .outputs import save_picture
+from .outputs.atomic import check_apart
 from .outputs.writers import to_pixels
 from .plan import check_memory, expected_network, plan_in_words
 from .progress import Observer, Observers
 from .run import Run, Step, load_inputs
+from .stopping import finishing_steps
 
 Callback = Callable[[Step], Any]
 
@@ -83,13 +82,13 @@ def stylize(
     if run.config.save_every or run.config.animate:
         keepers.append(FrameKeeper(run.config))
     if run.config.checkpoint or run.config.output:
-        keepers.append(CheckpointKeeper(run, sources))
+        keepers.append(CheckpointKeeper(run, sources, resume))
     watching = Observers(*keepers)
     try:
-        with _finishing_steps() as stop:
+        with finishing_steps(observer.note) as stop:
             for step in run.steps():
                 watching.step(step)
-                if stop.is_set() or (callback is not None and callback(step) is False):
+                if (callback is not None and callback(step) is False) or stop.is_set():
                     break
         return _finish(run, sources, keepers, interrupted=stop.is_set() and not run.finished)
     except OutputError as error:  # such as a frame that found the disk full
@@ -119,6 +118,7 @@ def plan(
     else:
         check_outputs(config)
         styles = list(style) if isinstance(style, list | tuple) else [style]
+        _check_apart(config, content, styles)
         inputs = load_inputs(config, content, styles)
         network = expected_network(config)
     return plan_in_words(config, inputs, network)
@@ -140,6 +140,7 @@ def _begin(
     config = config.but(**options) if config else StyleConfig.of(preset, **options)
     check_outputs(config)
     styles = list(style) if isinstance(style, list | tuple) else [style]
+    _check_apart(config, content, styles)
     sources = {"content": _name(content), "styles": [_name(one) for one in styles]}
     inputs = load_inputs(config, content, styles)
     check_outputs(config, inputs.content.hw)
@@ -159,10 +160,18 @@ def _resumed(
                 f"{path} is of another run: it has {name} = {kept!r}, not {value!r}; leave the "
                 "option away, or start anew"
             )
-    check_outputs(wanted)
+    check_outputs(wanted, resumed=path)
+    _check_apart(wanted, saved.sources["content"], saved.sources["styles"])
     network = saved.network if saved.config.weights is None else None
     run = Run.prepare(wanted, saved.inputs, observer, network)
     return checkpoints.restore(saved, run), saved.sources
+
+
+def _check_apart(config: StyleConfig, content: Any, styles: Sequence[Any]) -> None:
+    """OutputError if a file would replace one that is read, or another output."""
+    read = {"the content": content, "the mask": config.mask, "the weights": config.weights}
+    read |= {f"style {nth}": style for nth, style in enumerate(styles, start=1)}
+    check_apart({name: getattr(config, name) for name in OUTPUT_PATHS}, read)
 
 
 def _name(source: Any) -> str:
@@ -192,13 +201,18 @@ def _result(
 def _finish(
     run: Run, sources: dict[str, Any], keepers: Sequence[Observer], interrupted: bool
 ) -> Result:
+    """The picture first, then the checkpoint: whatever else may fail, they are there."""
     result = _result(run, sources, keepers, interrupted)
-    write_outputs(result)  # the picture first: whatever else may fail, it is there
+    if run.config.output is not None:
+        result.save(run.config.output)
     kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
-    if kept is not None:
-        result = replace(result, checkpoint=kept.finish(run, unfinished=interrupted))
+    if kept is not None and interrupted:
+        result = replace(result, checkpoint=kept.save(run))
+    write_tables(result)
     for frames in (k for k in keepers if isinstance(k, FrameKeeper)):
         frames.animate()
+    if kept is not None and not interrupted:
+        kept.remove()
     return result
 
 
@@ -238,25 +252,3 @@ def _settings(run: Run, sources: dict[str, Any]) -> dict[str, Any]:
         else {},
         "notes": run.notes,
     }
-
-
-@contextmanager
-def _finishing_steps() -> Iterator[threading.Event]:
-    """Within it, the first Ctrl-C sets the event instead of raising; the second one raises.
-
-    A step that is broken off in its middle leaves the optimiser in no state to keep.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals are delivered to the main thread only
-        return
-
-    def asked(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, asked)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -52,6 +52,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     reason = REASONS.get(error.errno or 0, error.strerror or str(error))
     return OutputError(f"{path}: cannot be written: {reason}")
+
+
+def check_apart(written: Mapping[str, Path | None], read: Mapping[str, object]) -> None:
+    """OutputError if a file would replace one that is read, or one that is written as well."""
+    known: dict[str, str] = {}
+    for name, source in read.items():
+        if isinstance(source, str | os.PathLike):
+            known[_place(source)] = name
+    for name, path in sorted(written.items()):
+        if path is None:
+            continue
+        place = _place(path)
+        if place in known:
+            raise OutputError(f"{path}: {name} would replace {known[place]}; choose another name")
+        known[place] = name
+
+
+def _place(path: str | os.PathLike[str]) -> str:
+    return os.path.normcase(os.path.realpath(path))
 
 
 def check_folder(path: Path) -> None:

@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from fastconv import swap_convs
 
+from ..computing import choose_device
 from .augment import Dice, views
 from .datasets import Pictures
 from .model import Classifier
@@ -231,7 +232,7 @@ def _seed(options: TrainOptions, number: int) -> int:
 
 def _device(name: str) -> torch.device:
     if name != "auto":
-        return torch.device(name)
+        return choose_device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

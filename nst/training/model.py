@@ -24,7 +24,7 @@ def vgg19_stack(width: float) -> Stack:
     channels = 3
     for name in vgg_names((2, 2, 4, 4, 1)):
         if name.startswith("conv"):
-            out = max(1, round(width * 64 * min(2 ** (int(name[4]) - 1), 8)))
+            out = max(1, round(width * 64)) * min(2 ** (int(name[4]) - 1), 8)
             layers.append((name, nn.Conv2d(channels, out, 3, padding=1, bias=False)))
             layers.append((name.replace("conv", "bn"), nn.BatchNorm2d(out)))
             channels = out

@@ -82,13 +82,13 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name, lowest in (
             ("image_size", 16), ("first_size", 16), ("epochs", 1), ("batch_size", 2),
-            ("evaluate_every", 1), ("threads", 0),
+            ("evaluate_every", 1),
         ):  # fmt: skip
             _expect(getattr(self, name) >= lowest, name, f"{lowest} or more", getattr(self, name))
         for name, low, high in (
             ("width", 1 / 64, 4.0), ("learning_rate", 1e-9, 10.0), ("clip", 1e-9, math.inf),
             ("color", 0.0, 1.5), ("held_out", 0.0, 0.9), ("cooldown", 0.0, 1.0),
-            ("weight_decay", 0.0, 10.0),
+            ("weight_decay", 0.0, 10.0), ("threads", 0, 1024),
             ("label_smoothing", 0.0, 0.9), ("checkpoint_minutes", 0.0, math.inf),
         ):  # fmt: skip
             value = getattr(self, name)

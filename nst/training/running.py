@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
 
 from ..outputs.atomic import check_folder
+from ..stopping import finishing_steps
 from . import checkpoints
 from .curves import Board, write_curves
 from .datasets import Pictures, load
@@ -59,23 +61,23 @@ def _train(options: TrainOptions, watcher: Watcher, pictures: Pictures) -> Train
         checkpoints.restore(training)
     watcher.note(training.about())
     try:
-        run(training, watcher)
-    except KeyboardInterrupt:
-        checkpoints.save(training)
-        return _trained(training, None)
+        with finishing_steps(watcher.note) as stop:
+            run(training, watcher, stop)
     finally:
         watcher.close()
     checkpoints.save(training)
+    if stop.is_set():
+        return _trained(training, None)
     export(training, options.output)
     return _trained(training, options.output)
 
 
-def run(training: Training, watcher: Watcher) -> None:
-    """Steps until the end, with an evaluation every few epochs and checkpoints in between."""
+def run(training: Training, watcher: Watcher, stop: Event) -> None:
+    """Steps until the end or `stop`, with an evaluation every few epochs and checkpoints."""
     options, saved = training.options, time.monotonic()
     board = Board(options.tensorboard, watcher.note)
     every = options.evaluate_every * training.steps_per_epoch
-    while training.progress.step < training.steps:
+    while training.progress.step < training.steps and not stop.is_set():
         row = training.advance()
         watcher.step(row)
         if training.progress.step % every == 0 or training.progress.step == training.steps:

@@ -312,6 +312,29 @@ def test_a_mistake_is_found_before_anything_is_computed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"output": "content.png"}, "output would replace the content"),
+        ({"output": "sub/../style.png"}, "output would replace style 1"),
+        ({"output": "mask.png", "mask": "mask.png"}, "output would replace the mask"),
+        ({"output": "a.png", "plot": "a.png"}, "plot would replace output"),
+        ({"output": "a.png", "checkpoint": "a.png"}, "output would replace checkpoint"),
+        ({"csv": "style.png"}, "csv would replace style 1"),
+    ],
+)
+def test_no_output_replaces_what_is_read_or_another_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, drawn in (("content", CONTENT), ("style", STYLE), ("mask", CONTENT)):
+        drawn.save(f"{name}.png")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OutputError, match=words):
+        nst.stylize("content.png", ["style.png"], **{**SMALL, **options})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_two_pictures_are_expected() -> None:
     with pytest.raises(ConfigError, match="content and a style"):
         nst.stylize(CONTENT, **SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from small_run import CONTENT, SMALL, STYLE, run
 
 import nst
 from nst.checkpoint import load, save
-from nst.errors import CheckpointError
+from nst.errors import CheckpointError, OutputError
 from nst.optimize import OPTIMIZERS
+from nst.progress import Observer
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -48,6 +50,44 @@ def broken_off(folder: Path, stop: int, **options: Any) -> Path:
             save(folder / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
             break
     return folder / "run.ckpt"
+
+
+def test_a_finished_run_removes_no_file_but_its_own_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "out.ckpt").write_text("precious")
+    result = run(output=tmp_path / "out.png")
+    assert any("out-2.ckpt" in note for note in result.notes)
+    assert (tmp_path / "out.ckpt").read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ckpt", "out.png"]
+    with pytest.raises(OutputError, match="is there already: choose another name"):
+        run(output=tmp_path / "a.png", checkpoint=tmp_path / "out.ckpt")
+    path = broken_off(tmp_path, 3, output=tmp_path / "b.png")
+    path.rename(tmp_path / "b.ckpt")
+    nst.stylize(resume=tmp_path / "b.ckpt")
+    assert not (tmp_path / "b.ckpt").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_each_signal_ends_a_run_after_its_step_with_a_checkpoint(tmp_path: Path, name: str) -> None:
+    if not hasattr(signal, name):
+        pytest.skip(f"no {name} here")
+    before = signal.getsignal(getattr(signal, name))
+    told: list[str] = []
+
+    class Noting(Observer):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    def stop(step: nst.Step) -> None:
+        if step.iteration == 4:
+            signal.raise_signal(getattr(signal, name))
+
+    table = tmp_path / "no" / "losses.csv"
+    result = run(output=tmp_path / "out.png", csv=table, callback=stop, observer=Noting())
+    assert result.interrupted
+    assert len(result.losses) == 4
+    assert result.checkpoint == tmp_path / "out.ckpt"
+    assert "once more to stop at once" in told[-1]
+    assert signal.getsignal(getattr(signal, name)) is before
 
 
 def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:

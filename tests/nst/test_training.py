@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from nst.training.export import QUIETEST, exported_state
 from nst.training.loop import Training, worst_classes
 from nst.training.model import Classifier
 from nst.training.objectives import exemplar, labels
+from nst.weights import obtain
 
 # ---------------------------------------------------------------- views and objectives
 
@@ -75,7 +77,7 @@ class Recorder(Watcher):
     def step(self, row: dict[str, float]) -> None:
         self.losses.append(row["loss"])
         if len(self.losses) == self.stop_at:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     def evaluated(self, row: dict[str, float]) -> None:
         self.evaluations.append(row)
@@ -189,6 +191,35 @@ def test_export_folds_batch_norm_and_gives_each_channel_a_mean_of_one(folder: Pa
             mean = x.mean((0, 2, 3))
             scale = mean.clamp_min(QUIETEST * mean.mean().item())
             assert torch.allclose(y * scale.view(1, -1, 1, 1), x, rtol=1e-3, atol=1e-4)
+
+
+def test_a_signal_within_a_step_lets_it_finish(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = options(folder, output=folder.parent / "whole.safetensors")
+    broken = replace(whole, output=folder.parent / "broken.safetensors")
+    train(whole)
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM if hasattr(signal, "SIGTERM") else signal.SIGINT)
+        return clip(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.utils, "clip_grad_norm_", interrupted)
+        assert train(broken).interrupted
+    assert len(calls) == 3
+    train(replace(broken, resume=True))
+    resumed, straight = load_file(broken.output), load_file(whole.output)
+    assert all(torch.equal(resumed[key], straight[key]) for key in straight)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.3, 0.35, 0.7, 0.9])
+def test_networks_of_any_width_load(folder: Path, width: float) -> None:
+    done = train(options(folder, width=width, epochs=1, batch_size=6))
+    assert obtain("auto", done.path).state["conv1_1.weight"].shape[0] == round(64 * width)
 
 
 def test_a_network_of_half_width_loads_and_stylises(folder: Path) -> None:
