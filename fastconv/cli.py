@@ -6,12 +6,13 @@ Exit codes: 0 done; 1 a check missed; 2 the user's mistake, told in one line; 13
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from .errors import ArgumentError, BackendUnavailableError, FastconvError
@@ -30,13 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FastconvError, OSError) as error:
         print(f"fastconv: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print("fastconv: not enough memory; choose a smaller --size", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("fastconv: interrupted", file=sys.stderr)
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"fastconv: {message} ({self.prog} --help tells all options)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fastconv", description=__doc__.splitlines()[0])
+    parser = _Parser(prog="fastconv", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -55,16 +68,16 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = command("bench", _bench, "time VGG19's layers on every backend, beside torch")
     bench.add_argument("--backend", action="append", help="only these (repeatable); torch always")
-    bench.add_argument("--size", type=_positive, default=256, help="picture's side (default: 256)")
+    bench.add_argument("--size", type=_side, default=256, help="picture's side (default: 256)")
     bench.add_argument("--batch", type=_positive, default=1, help="pictures (default: 1)")
-    bench.add_argument("--seconds", type=float, default=0.5, help="per figure (default: 0.5)")
+    bench.add_argument("--seconds", type=_seconds, default=0.5, help="per figure (default: 0.5)")
     bench.add_argument(
         "--json", metavar="FILE", help="also write the figures ('-': only, to stdout)"
     )
 
     about = "apply classic filters to a picture and lay the results out on a labelled sheet"
     filtering = command("filter", _filter, about)
-    filtering.add_argument("picture", help="any file that Pillow reads")
+    filtering.add_argument("picture", nargs="?", help="any file that Pillow reads")
     filtering.add_argument(
         "-k",
         "--kernel",
@@ -86,10 +99,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text}")
+def _positive(text: str, least: int = 1) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of {least} or more, got {text}")
+    return value
+
+
+def _side(text: str) -> int:
+    return _positive(text, 16)  # below, VGG19's pools leave nothing
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, an hour at most, got {text}")
     return value
 
 
@@ -97,7 +127,7 @@ def _info(options: argparse.Namespace) -> int:
     import numpy
     import torch
 
-    from .registry import backends, current_backend, load, resolve
+    from .registry import backends, current_backend, known, load, resolve
     from .timing import cards, machine
 
     facts = {"fastconv": __version__, **machine(), "numpy": numpy.__version__}
@@ -123,7 +153,7 @@ def _info(options: argparse.Namespace) -> int:
     winner = next(name for name, info in table.items() if info.available and load(name) is chosen)
     print(f"\n'auto' takes '{winner}' on the CPU: the first of the order that is there.")
     if current_backend() != "auto":
-        print(f"In force now: '{current_backend()}', by FASTCONV_BACKEND.")
+        print(f"In force now: '{known(current_backend())}', by FASTCONV_BACKEND.")
     return 0
 
 
@@ -146,6 +176,8 @@ def _demo(options: argparse.Namespace) -> int:
     picture = demo.drawn_picture()
     rows = demo.run(picture)
     path = Path(options.out)
+    if path.suffix.lower() != ".png":
+        raise ArgumentError(f"{path}: --out expects a name in .png")
     _save(path, lambda temporary: demo.sheet(picture, rows).save(temporary, format="PNG"))
     print(f"{'backend':10}{'seconds':>10}{'largest difference to torch':>30}")
     for row in rows:
@@ -155,37 +187,61 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _filter(options: argparse.Namespace) -> int:
+    import torch
+
     from . import filters
     from .figures import check_suffix, write
     from .pictures import load_picture
-    from .registry import current_backend
+    from .registry import current_backend, resolve
     from .sheets import filter_sheet
 
     if options.kernel == "list":
         print(filters.usage().replace(", ", "\n"))
         return 0
+    if options.picture is None:
+        raise ArgumentError("filter expects a picture: fastconv filter photo.jpg -o sheet.png")
     chosen, path = filters.parse(options.kernel), Path(options.out)
     check_suffix(path.suffix)
+    _check_apart(path, options.picture)
     backend = options.backend or current_backend()
+    module: Any = resolve(backend, "cpu", torch.float32)[0]
+    computed = module.__name__.rsplit(".", 1)[1]
     picture = load_picture(options.picture, options.size)
     height, width = picture.shape[1:]
     sheet = filter_sheet(
         picture, chosen, backend, f"{Path(options.picture).name}  {width}x{height}"
     )
     _save(path, lambda temporary: write(sheet, temporary, path.suffix))
-    print(f"{', '.join(each.label for each in chosen)} on backend '{backend}': {path}")
+    print(f"{', '.join(each.label for each in chosen)} on backend '{computed}': {path}")
     return 0
 
 
 def _save(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary neighbour and rename, so that no half-written file is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        raise ArgumentError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _check_writable(path: Path) -> None:
+    """Before the work that fills it."""
+    if path.is_dir():
+        raise ArgumentError(f"{path}: cannot be written: it is a folder")
+    probe = path.with_name(f".{path.name}.probe")
+    _save(probe, lambda temporary: temporary.touch())
+    probe.unlink()
+
+
+def _check_apart(path: Path, source: str) -> None:
+    if os.path.realpath(path) == os.path.realpath(source):
+        raise ArgumentError(f"{path}: --out would replace the picture; choose another name")
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -195,6 +251,8 @@ def _bench(options: argparse.Namespace) -> int:
 
     for name in options.backend or []:
         load(known(name))
+    if options.json and options.json != "-":
+        _check_writable(Path(options.json))
     there = [n for n, info in backends().items() if info.available and n != "naive"]
     rows: list[dict[str, Any]] = []
     facts = machine()

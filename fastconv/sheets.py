@@ -57,7 +57,8 @@ def _shown(values: Tensor, kind: str) -> np.ndarray[Any, Any]:
         return values.clamp(0, 1).permute(1, 2, 0).numpy()
     strength = values[0].abs().double()
     # The strongest thousandth is cut off: one sharp edge would leave all else dim.
-    top = float(np.quantile(strength.numpy(), 0.999)) or float(strength.max()) or 1.0
+    top = float(np.quantile(strength.numpy(), 0.999)) or float(strength.max())
+    top = max(top, 1e-4)  # below, it is what rounding leaves of an even picture
     shown = values[0] / (2 * top) + 0.5 if kind == "signed" else values[0] / top
     return shown.clamp(0, 1).numpy()
 

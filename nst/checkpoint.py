@@ -8,6 +8,7 @@ from the same pictures by the same code.
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -86,8 +87,12 @@ def _plain_picture(picture: Picture) -> dict[str, Any]:
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint; CheckpointError if it is not one, or of another version."""
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
+    if not os.access(path, os.R_OK):
+        raise CheckpointError(f"checkpoint {path} cannot be read: no permission")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (

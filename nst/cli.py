@@ -7,6 +7,7 @@ written), 1 anything else.  Results go to stdout, progress and remarks to stderr
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import io
 import os
@@ -57,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `nst ... | head` has seen enough
         sys.stderr.close()  # Python's own last words
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _failed(error)
+        print("nst: what was told could not be written: the disk is full", file=sys.stderr)
         return 1
     except Exception as error:
         return _failed(error)
@@ -123,6 +129,7 @@ def _one_line(box: str, name: str) -> str:
     rows = [row.strip(" │|") for row in box.splitlines() if not re.match(r"[╭╰+]", row)]
     text = " ".join(row for row in rows if row.strip("─-"))
     text = re.split(r"For full help|Argument helptext", text)[0].strip(" .")
+    text = re.sub(r"^Error parsing \w+: ", "", text)
     # of an option that was meant, its names are enough
     text = re.sub(r"(Perhaps you meant: (?:--?[\w-]+(?:, )?)+).*", r"\1", text)
     return f"{text} (nst {name} --help tells all options)"

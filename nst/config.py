@@ -254,7 +254,7 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             for one in value if isinstance(value, tuple) else (value,):
-                if one is not None:
+                if one is not None or name != "learning_rate":
                     _check_range(name, one, low, high)
         for name in WHOLE:
             self._set(name, _count(name, getattr(self, name)))
@@ -317,9 +317,13 @@ def _check_range(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{name} expects a number, got {value!r}")
     if not low <= value <= high or value == math.inf:  # NaN fails the comparison as well
-        upto = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        upto = f"at least {low:g}" if high == math.inf else f"{_figure(low)} to {_figure(high)}"
         upto = "a finite number" if value == math.inf else upto
-        raise ConfigError(f"{name} expects {upto}, got {value:g}")
+        raise ConfigError(f"{name} expects {upto}, got {_figure(value)}")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _split(value: Any) -> tuple[Any, ...]:
@@ -354,7 +358,7 @@ def _word(name: str, value: Any) -> str:
 
 
 def _path(name: str, value: Any) -> Path | None:
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         return None
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{name} expects a path, got {value!r}")
@@ -373,6 +377,8 @@ def parse_memory(text: str) -> int | None:
     >>> parse_memory("1.5G")
     1610612736
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"max_memory expects a size such as 900M or 4G, got {text!r}")
     if not text:
         return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*", text)

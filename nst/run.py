@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from . import weights as weights_module
 from .colour import keep_luminance_only, match_colour
 from .computing import choose_backend, choose_device, choose_graph
 from .config import PRESETS, StyleConfig
-from .errors import ConfigError, UserError
+from .errors import ConfigError, LayerError, PictureError, UserError, did_you_mean
 from .images import Picture, fit_style, load_picture, parse_size, resize
 from .networks import (
     Network,
@@ -64,6 +65,9 @@ class Inputs:
     mask: Tensor | None = None
 
 
+STARTS = ("content", "style", "random", "gray")
+
+
 def load_inputs(config: StyleConfig, content: Any, styles: Sequence[Any]) -> Inputs:
     """Read the pictures and bring them to the size of the result."""
     picture = load_picture(content, parse_size(str(config.size)))
@@ -83,7 +87,12 @@ def load_inputs(config: StyleConfig, content: Any, styles: Sequence[Any]) -> Inp
             Picture(match_colour(style.rgb, picture.rgb), name=style.name) for style in fitted
         ]
     init, mask = None, None
-    if config.init not in ("content", "style", "random", "gray"):
+    if config.init not in STARTS:
+        if not Path(config.init).exists():
+            raise PictureError(
+                f"init {config.init}: expected a file that is there, or a word: "
+                f"{did_you_mean(config.init, STARTS)}"
+            )
         init = resize(load_picture(config.init).rgb, picture.hw)
     if config.mask is not None:
         mask = resize(load_picture(config.mask).rgb, picture.hw).mean(1, keepdim=True)
@@ -222,6 +231,13 @@ class Run:
             self._to_device(fit_style(style, level.hw, config.style_fit, config.style_scale).rgb)
             for style in inputs.styles
         ]
+        for picture, style in zip(inputs.styles, styles, strict=True):
+            if min(style.shape[2:]) < self.network.shortest_side:
+                raise PictureError(
+                    f"style {picture.name}: at the first size it would be {style.shape[3]}x"
+                    f"{style.shape[2]} pixels, and the network needs sides of "
+                    f"{self.network.shortest_side}; choose a larger --size or --style-scale"
+                )
         mask = None if inputs.mask is None else self._to_device(resize(inputs.mask, level.hw))
         objective = Objective(self.network, self._weighed(), self.layers, content, styles, mask)
         objective.balance_as(*self.balance)
@@ -308,6 +324,8 @@ class Run:
 
 def features_of(picture: Any, layer: str, observer: Observer, **options: Any) -> tuple[str, Tensor]:
     """The network's name, and its features (1, c, h, w) of a picture at `layer`."""
+    if not layer.strip():
+        raise LayerError("layer expects a name such as relu3_1, got none")
     config = StyleConfig.of("quality", content_layers=(layer,), style_layers=(layer,), **options)
     rgb = load_picture(picture, parse_size(str(config.size))).rgb
     if config.network != "auto":

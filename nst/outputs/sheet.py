@@ -100,7 +100,9 @@ class Difference:
     @property
     def words(self) -> str:
         """In the steps of 8-bit pictures, as one thinks of them."""
-        return f"{255 * self.largest:.3g}/255 at most, {255 * self.mean:.2g}/255 on average"
+        mean = 255 * self.mean
+        on_average = f"{mean:.0f}" if mean > 99 else f"{mean:.2g}"
+        return f"{255 * self.largest:.3g}/255 at most, {on_average}/255 on average"
 
 
 def differences(reference: Any, others: Sequence[Any]) -> list[Difference]:

@@ -89,7 +89,11 @@ def test_demo_saves_a_sheet_and_leaves_nothing_else(capsys, tmp_path: Path) -> N
         (("check", "--backend", "nubma"), "did you mean 'numba'?"),
         (("check", "--backend", "native", "--device", "cuda"), "torch sees no such device"),
         (("bench", "--backend", "fast"), "unknown backend 'fast'"),
-        (("demo", "-o", "/proc/nowhere/sheet.png"), "/proc/nowhere"),
+        (("demo", "-o", "/proc/nowhere/sheet.png"), "/proc/nowhere/sheet.png: cannot be written"),
+        (("demo", "-o", "sheet.xyz"), "--out expects a name in .png"),
+        (("filter", "-o", "sheet.png"), "filter expects a picture"),
+        (("filter", "a.png", "-o", "./a.png"), "--out would replace the picture"),
+        (("bench", "--json", "."), ".: cannot be written: it is a folder"),
     ],
 )
 def test_a_mistake_gets_one_line_and_2(capsys, words: tuple[str, ...], told: str) -> None:
@@ -102,12 +106,25 @@ def test_a_mistake_gets_one_line_and_2(capsys, words: tuple[str, ...], told: str
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [(), ("chek",), ("check", "--cases", "0")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("chek",),
+        ("check", "--cases", "0"),
+        ("filter", "a.png", "--size", "abc"),
+        ("bench", "--size", "15"),
+        ("bench", "--seconds", "nan"),
+    ],
+)
 def test_words_that_are_no_command_end_with_2(capsys, words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(words)
     assert ended.value.code == 2
-    assert "usage: fastconv" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.startswith("fastconv: ")
+    assert told.endswith("--help tells all options)\n")
+    assert len(told.splitlines()) == 1
 
 
 def test_ctrl_c_ends_with_130(capsys, monkeypatch: pytest.MonkeyPatch) -> None:

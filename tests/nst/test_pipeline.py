@@ -163,7 +163,7 @@ def test_a_start_from_a_file(tmp_path: Path) -> None:
 
 
 def test_a_start_that_is_neither_a_word_nor_a_file_is_a_picture_error() -> None:
-    with pytest.raises(PictureError, match="contents"):
+    with pytest.raises(PictureError, match=r"init contents: .*did you mean 'content'"):
         run(init="contents")
 
 
