@@ -33,7 +33,7 @@ class PictureOptions:
     """What goes in, and how large it comes out."""
 
     size: Annotated[int | str, arg(aliases=["-s"], metavar="N|WxH")] = 512
-    """Longest side of the result in pixels, or WIDTHxHEIGHT."""
+    """Longest side of the result in pixels, or WIDTHxHEIGHT, to which the middle is cut."""
     init: Annotated[str, arg(metavar="WORD|PATH")] = "content"
     """Picture to start from: content, style, random, gray, or a file."""
     style_fit: Literal["keep", "crop", "stretch"] = "keep"
@@ -55,7 +55,7 @@ class NetworkOptions:
     """Which network looks at the pictures, and how it is computed."""
 
     network: NetworkName = "auto"
-    """auto takes VGG19 with ImageNet weights if it can be had, else the built-in one."""
+    """auto takes VGG19 with ImageNet weights (548 MB, fetched once), else the built-in one."""
     weights: Annotated[Path | None, arg(metavar="PATH")] = None
     """Weights from a file of your own (.pth or .safetensors, torchvision's names)."""
     pooling: Literal["auto", "max", "avg", "l2"] = "auto"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,10 +44,9 @@ def test_every_command_exists(words: list[str]) -> None:
 
 def test_python_about_convolutions_runs() -> None:
     (block,) = (b for language, b in BLOCKS if language == "python" and "import fastconv" in b)
-    features = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(30)))
-    names = {"vgg19": SimpleNamespace(features=features), "picture": torch.rand(1, 3, 16, 16)}
+    names: dict[str, Any] = {}
     exec(compile(block, "README.md", "exec"), names)
-    assert names["relu5_1"].shape == (1, 3, 16, 16)
+    assert names["relu1_1"].shape == (1, 64, 256, 256)
 
 
 def test_python_about_style_transfer_names_real_options() -> None:
