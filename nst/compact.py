@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .moves import LBFGSMove, QuasiNewtonMove, State, free_of, resized, scale_of
+from .moves import LBFGSMove, QuasiNewtonMove, State, free_of, resized, scale_of, unpacked
 from .pairs import NativePairs, Pairs, pairs_for
 
 
@@ -132,31 +132,38 @@ class CompactMove(QuasiNewtonMove):
         smaller = self.pairs
         if smaller is None:
             return
-        known = self.is_kept, self.oldest, self.scale
+        order, scale = self._in_order(), self.scale
         pairs = self._begin(smaller.step.new_empty(*smaller.step.shape[:2], *hw))
-        for row in range(self.history):
-            s, y = smaller.pair(row)
-            pairs.keep(row, (resized(s, hw), resized(y, hw)))
+        count = 0
+        for row in order:
+            s, y = (resized(t, hw) for t in smaller.pair(row))
+            if float(torch.dot(s.view(-1), y.view(-1))) > self.LEAST:
+                pairs.keep(count, (s, y))
+                count += 1
         self.sy, self.yy = pairs.products()
-        self.is_kept, self.oldest, self.scale = known
-        self.is_kept = self.is_kept & (self.sy.diagonal() > self.LEAST)
-        self.has_pairs = bool(self.is_kept.any())
+        self.is_kept[:count] = True
+        self.oldest.fill_(count % self.history)
+        self.scale, self.has_pairs = scale, count > 0
+
+    def _in_order(self) -> list[int]:
+        """The rows of the pairs that count, oldest first."""
+        oldest = int(self.oldest)
+        order = [(oldest + i) % self.history for i in range(self.history)]
+        return [row for row in order if bool(self.is_kept[row])]
 
     def state(self) -> State:
         """LBFGSMove's, so that a run can go on elsewhere, and what makes it go on exactly here."""
         pairs = self.pairs
         if pairs is None:
             return {"pairs": [], "scale": 1.0, "before": None, "step": None}
-        oldest = int(self.oldest)
-        order = [(oldest + i) % self.history for i in range(self.history)]
-        rows = [row for row in order if bool(self.is_kept[row])]
+        rows = self._in_order()
         return {
-            "pairs": [(*pairs.pair(row), float(self.sy[row, row])) for row in rows],
+            "pairs": [(*pairs.kept_pair(row), float(self.sy[row, row])) for row in rows],
             "scale": float(self.scale),
             "before": pairs.before.clone() if self.is_placed else None,
             "step": pairs.step.clone() if self.is_placed else None,
             "rows": rows,
-            "oldest": oldest,
+            "oldest": int(self.oldest),
             "products": (self.sy.clone(), self.yy.clone()),
         }
 
@@ -165,7 +172,8 @@ class CompactMove(QuasiNewtonMove):
         if state["before"] is None and not known:
             self.pairs = None
             return
-        pairs = self._begin(known[0][0] if state["before"] is None else state["before"])
+        like = unpacked(known[0][0]) if state["before"] is None else state["before"]
+        pairs = self._begin(like)
         if state["before"] is not None:
             pairs.before.copy_(state["before"])
             pairs.step.copy_(state["step"])

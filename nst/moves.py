@@ -97,6 +97,20 @@ class QuasiNewtonMove(ABC):
     def load(self, state: State) -> None: ...
 
 
+PIECE = 2048  # numbers with a scale of their own, where they are packed
+Packed = tuple[Tensor, Tensor]  # integers in the numbers' shape, and the scales of their pieces
+Kept = Tensor | Packed
+
+
+def unpacked(kept: Kept) -> Tensor:
+    """A pair's s or y as numbers: the other form's states have them packed (pairs.py)."""
+    if isinstance(kept, Tensor):
+        return kept
+    integers, scales = kept
+    each = scales.repeat_interleave(PIECE)[: integers.numel()]
+    return integers * each.view(integers.shape)
+
+
 class LBFGSMove(QuasiNewtonMove):
     """Two passes over the pairs, newest to oldest and back:
 
@@ -169,7 +183,9 @@ class LBFGSMove(QuasiNewtonMove):
         }
 
     def load(self, state: State) -> None:
-        self.pairs = [(s.clone(), y.clone(), product) for s, y, product in state["pairs"]]
+        self.pairs = [
+            (unpacked(s).clone(), unpacked(y).clone(), product) for s, y, product in state["pairs"]
+        ]
         self.scale = state["scale"]
         self.before, self.step = (
             None if t is None else t.clone() for t in (state["before"], state["step"])

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fastconv.registry import has
 
-from .moves import Box, free_of, step_within
+from .moves import PIECE, Box, Kept, Packed, free_of, step_within, unpacked
 
 Pair = tuple[Tensor, Tensor]
 
@@ -61,9 +61,15 @@ class Pairs:
         """s and y of one of them."""
         return self.kept[0, row], self.kept[1, row]
 
-    def keep(self, row: int, pair: Pair) -> None:
+    def kept_pair(self, row: int) -> Pair:
+        """The same as it is kept, for a checkpoint."""
+        s, y = self.pair(row)
+        return s.clone(), y.clone()
+
+    def keep(self, row: int, pair: tuple[Kept, Kept]) -> None:
         """Put one where another was."""
-        self.kept[0, row], self.kept[1, row] = pair
+        s, y = pair
+        self.kept[0, row], self.kept[1, row] = unpacked(s), unpacked(y)
 
     def products(self) -> Pair:
         """s_i.y_j and y_i.y_j of all of them, float64."""
@@ -102,33 +108,41 @@ class NativePairs:
     2e-34).  Taken out and put back, a pair is the same bit for bit.  `step` is s in full.
     """
 
-    PIECE = 2048
-
     def __init__(self, g: Tensor, count: int) -> None:
         self.shape, self.count, numbers = g.shape, count, g.numel()
         length = (-(-numbers // 1024) | 1) * 1024  # an odd number of lines, as above
         self.rows = torch.zeros(2 * count + 2, length, dtype=torch.int16)
-        self.scales = torch.zeros(2 * count + 2, -(-numbers // self.PIECE))
+        self.scales = torch.zeros(2 * count + 2, -(-numbers // PIECE))
         self.row = torch.zeros(length)
         self.step, self.before = self.row[:numbers].view(g.shape), torch.zeros_like(g)
 
     def pair(self, row: int) -> Pair:
-        return self._numbers(row), self._numbers(self.count + row)
+        s, y = self._packed(row), self._packed(self.count + row)
+        return unpacked(s), unpacked(y)
 
-    def keep(self, row: int, pair: Pair) -> None:
+    def kept_pair(self, row: int) -> tuple[Packed, Packed]:
+        (s, s_scales), (y, y_scales) = self._packed(row), self._packed(self.count + row)
+        return (s.clone(), s_scales.clone()), (y.clone(), y_scales.clone())
+
+    def _packed(self, place: int) -> Packed:
+        return self.rows[place, : self.step.numel()].view(self.shape), self.scales[place]
+
+    def keep(self, row: int, pair: tuple[Kept, Kept]) -> None:
         pack = torch.ops.fastconv.pairs_pack.default
-        for place, numbers in zip((row, self.count + row), pair):
-            pack(numbers.contiguous(), self.rows[place, None], self.scales[place, None])
-
-    def _numbers(self, place: int) -> Tensor:
-        scales = self.scales[place].repeat_interleave(self.PIECE)[: self.step.numel()]
-        return (self.rows[place, : self.step.numel()] * scales).view(self.shape)
+        for place, kept in zip((row, self.count + row), pair):
+            if isinstance(kept, Tensor):
+                pack(kept.contiguous(), self.rows[place, None], self.scales[place, None])
+                continue
+            integers, scales = kept
+            mine, my_scales = self._packed(place)
+            mine.copy_(integers)
+            my_scales.copy_(scales)
 
     def products(self) -> Pair:
         """Piece by piece: all rows as numbers would take twice the memory that they have."""
         sums = torch.zeros(2, self.count, self.count, dtype=torch.float64)
         for index, scales in enumerate(self.scales[:-2].T):
-            at = slice(index * self.PIECE, (index + 1) * self.PIECE)
+            at = slice(index * PIECE, (index + 1) * PIECE)
             s, y = (self.rows[:-2, at] * scales[:, None]).double().chunk(2)
             sums += torch.stack([s @ y.T, y @ y.T])
         return sums[0], sums[1]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastconv.registry import has
 from nst.compact import CompactMove, lbfgs_move
-from nst.moves import LBFGSMove
+from nst.moves import LBFGSMove, unpacked
 from nst.pairs import NativePairs, Pairs
 
 DOUBLE = {"rtol": 1e-9, "atol": 1e-9}
@@ -214,7 +214,47 @@ def test_the_native_operators_move_as_torch_s(
         torch.testing.assert_close(ours["step"], known["step"], rtol=0, atol=1e-4)
         for pairs in zip(ours["pairs"], known["pairs"], strict=True):
             for a, b in list(zip(*pairs))[:2]:
-                torch.testing.assert_close(a, b, rtol=0, atol=float(b.abs().max()) / 32767)
+                b = unpacked(b)
+                torch.testing.assert_close(
+                    unpacked(a), b, rtol=0, atol=float(b.abs().max()) / 32767
+                )
+
+
+@native_only
+def test_a_state_has_the_pairs_as_they_are_kept_and_every_form_reads_it() -> None:
+    x, given = start().float(), gradients(8)
+    move = CompactMove(0.3, 3)
+    for g in given[:6]:
+        move.move(x, g.float())
+    (first, scales), _, _ = move.state()["pairs"][0]
+    assert (first.dtype, first.shape, scales.dtype) == (torch.int16, x.shape, torch.float32)
+    again, plain = CompactMove(0.3, 3), LBFGSMove(0.3, 3)
+    places = [x.clone() for _ in range(2)]
+    again.load(move.state())
+    plain.load(move.state())
+    assert all(torch.equal(a, b) for a, b in zip(again.pairs.pair(0), move.pairs.pair(0)))
+    for one, y in zip((again, plain), places):
+        one.move(y, given[6].float())
+    move.move(x, given[6].float())
+    assert torch.equal(places[0], x)
+    torch.testing.assert_close(places[1], x, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("history", [2, 4])
+def test_both_forms_go_on_with_the_same_pairs_at_a_new_scale(history: int) -> None:
+    forms = (LBFGSMove(0.5, history), CompactMove(0.5, history))
+    counts = []
+    for move in forms:
+        x, rough = start(), gradients(20)
+        for g in rough[:7]:
+            move.move(x, g)
+        move.enlarge((13, 11))
+        y = torch.zeros(*x.shape[:2], 13, 11, dtype=x.dtype)
+        counts.append([len(move.state()["pairs"])])
+        for g in rough[7:16]:
+            move.move(y, torch.nn.functional.interpolate(g, (13, 11), mode="bicubic"))
+            counts[-1].append(len(move.state()["pairs"]))
+    assert counts[0] == counts[1]
 
 
 @native_only
