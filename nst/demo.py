@@ -42,8 +42,8 @@ def demo(out: Path, size: str, iterations: int, backend: str, observer: Observer
     compare_sheet(sheet, out / "comparison.png", per_row=3)  # a line for each style
     lines.append(f"result      {out / 'result-swirls.png'}, {out / 'result-mosaic.png'}")
     lines.append(f"side by side  {out / 'comparison.png'}")
-    lines.append(f"losses      {out / 'losses.png'}, {out / 'losses.csv'}")
-    lines.append(f"animation   {out / 'progress.gif'}")
+    lines.append(f"losses      of swirls: {out / 'losses.png'}, {out / 'losses.csv'}")
+    lines.append(f"animation   of swirls: {out / 'progress.gif'}")
     return lines
 
 

@@ -19,7 +19,7 @@ from .errors import CheckpointError, ConfigError, OutputError
 from .keeping import CheckpointKeeper, FrameKeeper, check_outputs, write_tables
 from .outputs import save_picture
 from .outputs.atomic import check_apart
-from .outputs.writers import to_pixels
+from .outputs.writers import to_pixels, writer_for
 from .plan import check_memory, expected_network, plan_in_words
 from .progress import Observer, Observers
 from .run import Run, Step, load_inputs
@@ -78,6 +78,9 @@ def stylize(
     """
     observer = observer or Observer()
     run, sources = _begin(content, style, config, resume, observer, preset, options)
+    target = run.config.output
+    if target and run.inputs.content.alpha is not None and not writer_for(target).has_alpha:
+        run.note(f"{target}: JPEG has no transparency; the picture is laid on white")
     keepers = [observer]
     if run.config.save_every or run.config.animate:
         keepers.append(FrameKeeper(run.config))

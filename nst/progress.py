@@ -7,6 +7,7 @@ a live line on a terminal or in a notebook, `Lines` writes a line now and then i
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -93,11 +94,29 @@ class Clock:
         return f" {each:.2g} s/it, {left} left"
 
 
+class Surviving:
+    """A stream whose reader may have gone, with the terminal for one: a run goes on without."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 class Bar(Observer):
     """A live bar by tqdm; in a notebook its widget."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream, self.clock = stream, Clock()
+        self.stream, self.clock = stream and Surviving(stream), Clock()
         self.bar: Any = None
         self.loading: Any = None
 
@@ -147,7 +166,7 @@ class Lines(Observer):
     SECONDS = 10.0
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream, self.clock, self.told = stream, Clock(), 0.0
+        self.stream, self.clock, self.told = Surviving(stream), Clock(), 0.0
         self.quarter = 0
 
     def _say(self, text: str) -> None:

@@ -80,9 +80,10 @@ class Writer:
     write: Callable[[BinaryIO, Sheet], None]
     bits: tuple[int, ...] = (8,)
     longest_side: int = 2**31 - 1
+    has_alpha: bool = True
 
 
-_JPEG = Writer(_write_jpeg, longest_side=65500)
+_JPEG = Writer(_write_jpeg, longest_side=65500, has_alpha=False)
 _TIFF = Writer(_write_tiff, bits=(8, 16))
 WRITERS: dict[str, Writer] = {
     ".png": Writer(_write_png, bits=(8, 16)),

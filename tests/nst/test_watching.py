@@ -52,6 +52,23 @@ def test_lines_tell_the_first_and_last_step_of_each_scale() -> None:
     assert "s/it" in lines[-1]
 
 
+@pytest.mark.parametrize("kind", [Lines, Bar])
+def test_a_run_goes_on_when_nobody_reads_any_more(kind: Any) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    assert len(watched(kind(Gone())).losses) == 7
+
+
+def test_transparency_that_jpeg_cannot_hold_is_told_of(tmp_path: Path) -> None:
+    clear = CONTENT.copy()
+    clear.putalpha(120)
+    for suffix, count in ((".jpg", 1), (".png", 0)):
+        result = nst.stylize(clear, STYLE, output=tmp_path / f"out{suffix}", **SMALL)
+        assert sum("JPEG has no transparency" in note for note in result.notes) == count
+
+
 def test_a_bar_ends_full_and_names_the_scale() -> None:
     stream = io.StringIO()
     bar = Bar(stream)
