@@ -200,12 +200,15 @@ def gram_picture(gram: torch.Tensor, path: str | os.PathLike[str], title: str = 
         is_signed = bool((matrix < 0).any())
         low, colours = (-top, "RdBu_r") if is_signed else (0.0, "magma")
         panel = figure.subplots()
-        norm = SymLogNorm(linthresh=top / 1000, vmin=low, vmax=top)
+        straight = top / 1000  # the scale is linear around 0
+        norm = SymLogNorm(linthresh=straight, vmin=low, vmax=top)
         shown = panel.imshow(matrix, cmap=colours, norm=norm, interpolation="nearest")
         panel.grid(False)
         panel.set(xlabel="channel", ylabel="channel")
         panel.set_title(title or "Gram matrix", loc="left", fontweight="bold")
-        figure.colorbar(shown, ax=panel, shrink=0.85)
+        bar = figure.colorbar(shown, ax=panel, shrink=0.85)
+        # the label of 0 has no room for others beside it
+        bar.set_ticks([t for t in bar.get_ticks() if t == 0 or abs(t) > 4 * straight])
     return Path(path)
 
 
