@@ -69,7 +69,7 @@ class Compare:
         from .outputs.atomic import check_apart
 
         check_writable(self.output)
-        check_apart({"output": self.output}, {path.name: path for path in self.pictures})
+        check_apart({"output": self.output}, {str(path): path for path in self.pictures})
         if self.labels and len(self.labels) != len(self.pictures):
             raise ConfigError(
                 f"labels expects one text per picture, {len(self.pictures)}, got {len(self.labels)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 import time
@@ -51,10 +52,14 @@ def free_path(config: StyleConfig, resumed: Path | None) -> Path | None:
     """The checkpoint's path, with a number in it where another file has its name."""
     path = first = checkpoint_path(config)
     number = 1
-    while path is not None and first is not None and path.exists() and path != resumed:
+    while path is not None and first is not None and path.exists() and not _same(path, resumed):
         number += 1
         path = first.with_name(f"{first.stem}-{number}{first.suffix}")
     return path
+
+
+def _same(path: Path, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(path) == os.path.realpath(other)
 
 
 def checkpoint_path(config: StyleConfig) -> Path | None:
@@ -108,9 +113,9 @@ class CheckpointKeeper(Observer):
         path, usual = free_path(run.config, begun), checkpoint_path(run.config)
         assert path is not None, "made only where there is a place for it"
         if path != usual:
-            run.note(f"{usual} is of another run, if of any: checkpoints go to {path}")
+            run.note(f"{usual} is there already: checkpoints go to {path}")
         self.path, self.sources = path, sources
-        self.is_there = path == begun
+        self.is_there = _same(path, begun)
         self.minutes, self.last = run.config.checkpoint_minutes, time.monotonic()
 
     def step(self, step: Step) -> None:

@@ -48,7 +48,7 @@ class Features:
         from .outputs.atomic import check_apart
 
         check_figure_path(self.output)
-        check_apart({"output": self.output}, {path.name: path for path in self.pictures})
+        check_apart({"output": self.output}, {str(path): path for path in self.pictures})
         needs_picture = self.what in ("maps", "gram")
         if needs_picture != bool(self.pictures):
             wanted = "one picture or more" if needs_picture else "no picture"

@@ -62,7 +62,8 @@ def test_a_finished_run_removes_no_file_but_its_own_checkpoint(tmp_path: Path) -
         run(output=tmp_path / "a.png", checkpoint=tmp_path / "out.ckpt")
     path = broken_off(tmp_path, 3, output=tmp_path / "b.png")
     path.rename(tmp_path / "b.ckpt")
-    nst.stylize(resume=tmp_path / "b.ckpt")
+    (tmp_path / "sub").mkdir()
+    nst.stylize(resume=tmp_path / "sub" / ".." / "b.ckpt")  # the same file by another name
     assert not (tmp_path / "b.ckpt").exists()
 
 
