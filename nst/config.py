@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -217,12 +216,12 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
         """The preset with `options` on top; an unknown name is a ConfigError."""
         if preset not in PRESETS:
             raise ConfigError(f"unknown preset {preset!r}: {did_you_mean(preset, PRESETS)}")
-        _check_names(options)
+        check_names(options)
         return cls(**{**PRESETS[preset], **options, "preset": preset})
 
     def but(self, **options: Any) -> StyleConfig:
         """A copy with `options` changed."""
-        _check_names(options)
+        check_names(options)
         return replace(self, **options)
 
     def plain(self) -> dict[str, Any]:
@@ -307,7 +306,7 @@ OUTPUT_NAMES = frozenset(field.name for field in fields(OutputOptions))
 OUTPUT_PATHS = frozenset({"output", "plot", "csv", "animate", "checkpoint"})
 
 
-def _check_names(options: Mapping[str, Any]) -> None:
+def check_names(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in OPTION_NAMES:
             raise ConfigError(f"unknown option {name!r}: {did_you_mean(name, OPTION_NAMES)}")
@@ -385,28 +384,3 @@ def parse_memory(text: str) -> int | None:
     if match is None or float(match[1]) <= 0:
         raise ConfigError(f"max_memory expects a size such as 900M or 4G, got {text!r}")
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
-
-
-def read_toml(path: Path | str) -> dict[str, Any]:
-    """The options in a TOML file; tables may be used to group them, and mean nothing."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config file {path} cannot be read: {error}") from None
-    options: dict[str, Any] = {}
-    for name, value in content.items():
-        options.update(value if isinstance(value, dict) else {name: value})
-    options = {name.replace("-", "_"): value for name, value in options.items()}
-    _check_names(options)
-    return options
-
-
-def write_toml(config: StyleConfig) -> str:
-    """The settings as a TOML file that `read_toml` takes back; what is not set is left out."""
-    import tomli_w
-
-    return tomli_w.dumps({k: v for k, v in config.plain().items() if v is not None})

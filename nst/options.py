@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from .config import OUTPUT_PATHS, PRESETS, SECTIONS, Preset, StyleConfig, read_toml
+from .config import OUTPUT_PATHS, PRESETS, SECTIONS, Preset, StyleConfig
+from .config_file import read_toml
 from .errors import CheckpointError, ConfigError
 
 Parse = Callable[..., Any]

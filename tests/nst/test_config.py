@@ -17,9 +17,8 @@ from nst.config import (
     SECTIONS,
     StyleConfig,
     parse_memory,
-    read_toml,
-    write_toml,
 )
+from nst.config_file import read_toml, write_toml
 from nst.errors import ConfigError
 from nst.networks import NETWORKS
 from nst.optimize import OPTIMIZERS
