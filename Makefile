@@ -52,7 +52,7 @@ sanitize: $(READY)
 	$(BIN)/cmake --build $(SANITIZED)
 	LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	  FASTCONV_TEST_EXTENSION=$(abspath $(SANITIZED))/_C.abi3.so \
-	  $(BIN)/python -m pytest -q tests/fastconv tests/nst/test_compact.py -k "(native or winograd or frozen or kept or gradients or compact or distance or matrix_unit) and not compile and not fresh_memory and not cuda"
+	  $(BIN)/python -m pytest -q tests/fastconv tests/nst/test_compact.py tests/nst/test_pairs.py -k "(native or winograd or frozen or kept or gradients or compact or pairs or distance or matrix_unit) and not compile and not fresh_memory and not cuda"
 
 # On a card: the case table on it, then a part of it again with every access of memory checked.
 sanitize-cuda: $(READY)

@@ -24,6 +24,7 @@ WHOLE = (
     "test_frozen_moments.py",
     "test_distance.py",
     "../nst/test_compact.py",
+    "../nst/test_pairs.py",
 )
 
 
