@@ -22,7 +22,7 @@ from .outputs.atomic import check_apart
 from .outputs.writers import to_pixels, writer_for
 from .plan import check_memory, expected_network, plan_in_words
 from .progress import Observer, Observers
-from .run import Run, Step, load_inputs
+from .run import STARTS, Run, Step, load_inputs
 from .stopping import finishing_steps
 
 Callback = Callable[[Step], Any]
@@ -174,6 +174,8 @@ def _check_apart(config: StyleConfig, content: Any, styles: Sequence[Any]) -> No
     """OutputError if a file would replace one that is read, or another output."""
     read = {"the content": content, "the mask": config.mask, "the weights": config.weights}
     read |= {f"style {nth}": style for nth, style in enumerate(styles, start=1)}
+    if config.init not in STARTS:
+        read["the start"] = config.init
     check_apart({name: getattr(config, name) for name in OUTPUT_PATHS}, read)
 
 

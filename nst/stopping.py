@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -34,7 +34,9 @@ def finishing_steps(tell: Callable[[str], object]) -> Iterator[threading.Event]:
     def asked(number: int, frame: FrameType | None) -> None:
         stop.set()
         restore()
-        tell("finishing the step and saving; once more to stop at once")
+        # the step goes on whatever telling meets: a terminal that is gone, a line half written
+        with suppress(OSError, ValueError, RuntimeError):
+            tell("finishing the step and saving; once more to stop at once")
 
     for number in before:
         signal.signal(number, asked)

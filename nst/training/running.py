@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..outputs.atomic import check_folder
+from ..outputs.atomic import check_apart, check_folder
 from ..stopping import finishing_steps
 from . import checkpoints
 from .curves import Board, write_curves
@@ -40,6 +40,7 @@ def train(
     """Train, keep checkpoints, evaluate, and write the network; Ctrl-C keeps what is there."""
     watcher = watcher or Watcher()
     check_folder(options.output)
+    check_apart({"output": options.output}, {"the weights to start from": options.start or None})
     with _threads(options.threads):
         return _train(options, watcher, pictures or load(options, watcher.note))
 

@@ -318,6 +318,7 @@ def test_a_mistake_is_found_before_anything_is_computed(
         ({"output": "content.png"}, "output would replace the content"),
         ({"output": "sub/../style.png"}, "output would replace style 1"),
         ({"output": "mask.png", "mask": "mask.png"}, "output would replace the mask"),
+        ({"output": "mask.png", "init": "mask.png"}, "output would replace the start"),
         ({"output": "a.png", "plot": "a.png"}, "plot would replace output"),
         ({"output": "a.png", "checkpoint": "a.png"}, "output would replace checkpoint"),
         ({"csv": "style.png"}, "csv would replace style 1"),

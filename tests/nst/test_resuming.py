@@ -52,6 +52,15 @@ def broken_off(folder: Path, stop: int, **options: Any) -> Path:
     return folder / "run.ckpt"
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_checkpoint_without_the_gradient_goes_on_as_well(tmp_path: Path, optimizer: str) -> None:
+    path = broken_off(tmp_path, 4, optimizer=optimizer)
+    content = torch.load(path)
+    del content["state"]["optimizer"]["gradient"]
+    torch.save(content, path)
+    assert torch.equal(nst.stylize(resume=path).rgb, run(optimizer=optimizer).rgb)
+
+
 def test_a_finished_run_removes_no_file_but_its_own_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "out.ckpt").write_text("precious")
     result = run(output=tmp_path / "out.png")

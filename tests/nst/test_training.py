@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import nst
 from fastconv import Normalize
 from nst.cli import main
-from nst.errors import CheckpointError, ConfigError, WeightsError
+from nst.errors import CheckpointError, ConfigError, OutputError, WeightsError
 from nst.networks import IMAGENET_MEAN, IMAGENET_STD
 from nst.training import Watcher, train
 from nst.training.augment import MILD, STRONG, Dice, Strength, middle, views
@@ -214,6 +214,12 @@ def test_a_signal_within_a_step_lets_it_finish(
     train(replace(broken, resume=True))
     resumed, straight = load_file(broken.output), load_file(whole.output)
     assert all(torch.equal(resumed[key], straight[key]) for key in straight)
+
+
+def test_the_network_does_not_replace_the_weights_that_it_starts_from(folder: Path) -> None:
+    chosen = options(folder)
+    with pytest.raises(OutputError, match="output would replace the weights to start from"):
+        train(replace(chosen, start=str(chosen.output)))
 
 
 @pytest.mark.parametrize("width", [0.05, 0.1, 0.3, 0.35, 0.7, 0.9])
