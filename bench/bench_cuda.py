@@ -36,8 +36,8 @@ from torch.nn import functional as F
 from fastconv import conv2d, set_precision
 from fastconv.errors import BackendUnavailableError, FastconvError
 from fastconv.registry import place_of, resolve
-from fastconv.shapes import ConvShape, vgg19
-from fastconv.timing import cards
+from fastconv.tools.shapes import ConvShape, vgg19
+from fastconv.tools.timing import cards
 
 RESULT = Path(__file__).parent / "results" / "cuda.md"
 ROUNDS = 15

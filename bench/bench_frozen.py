@@ -15,7 +15,7 @@ from networks import vgg19_to_conv5_1
 from torch import Tensor
 
 from fastconv import freeze
-from fastconv.benchmark import Contender
+from fastconv.tools.benchmark import Contender
 
 
 def step(size: int, contender: Contender) -> Callable[[], Tensor]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 from conftest import contenders
 
-from fastconv.benchmark import OPERATIONS, operation_call
-from fastconv.shapes import vgg19
+from fastconv.tools.benchmark import OPERATIONS, operation_call
+from fastconv.tools.shapes import vgg19
 
 SIZES = (256, 512)
 

@@ -21,7 +21,7 @@ import pytest
 from bench_frozen import step
 from nst_contenders import peak_bytes
 
-from fastconv.benchmark import Contender
+from fastconv.tools.benchmark import Contender
 
 SIZE, STEPS = 512, 11
 TABLE = f"VGG19 conv1_1 to conv5_1, frozen, {SIZE} px, each in a process of its own"

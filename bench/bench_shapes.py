@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 from conftest import TORCH
 
-from fastconv.benchmark import OPERATIONS, Contender, operation_call
-from fastconv.shapes import ODD, RESNET50
+from fastconv.tools.benchmark import OPERATIONS, Contender, operation_call
+from fastconv.tools.shapes import ODD, RESNET50
 
 CONTENDERS = (TORCH, Contender("native", "native"))
 TABLES = {"ResNet-50 at 224 px": RESNET50, "Other shapes": ODD}

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastconv.benchmark import Contender
 from fastconv.registry import backends
-from fastconv.timing import machine, warm_allocator
+from fastconv.tools.benchmark import Contender
+from fastconv.tools.timing import machine, warm_allocator
 
 TORCH = Contender("torch", "torch")
 TORCH_CL = Contender("torch channels_last", "torch", channels_last=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastconv import conv2d, freeze
-from fastconv.shapes import ConvShape
+from fastconv.tools.shapes import ConvShape
 
 DEVICE = "cuda"
 ROTATED_BYTES = 256 << 20  # of inputs in turn: several times the cache of an H200

@@ -1,4 +1,4 @@
-// The operators of frozen stacks (fastconv/frozen.py): one 3 x 3 convolution with its ReLU and pool,
+// The operators of frozen stacks (fastconv/frozen/stack.py): one 3 x 3 convolution with its ReLU and pool,
 // forward or back, between pictures in the blocked layout.
 //
 //   frozen_forward(from, u, bias, outside, to, bits, tap, space, numbers)
@@ -30,7 +30,7 @@
 namespace fastconv {
 namespace {
 
-// How a picture lies in memory, as frozen.py counts them.
+// How a picture lies in memory, as fastconv/frozen/cpu_run.py counts them.
 enum Layout : int64_t { planar, last, blocked };
 
 struct Numbers {

@@ -1,4 +1,4 @@
-// The operators of frozen stacks on CUDA (fastconv/frozen_cuda.py): convolutions with epilogues and
+// The operators of frozen stacks on CUDA (fastconv/frozen/cuda_run.py): convolutions with epilogues and
 // the pools between them, into memory that the caller keeps.  Pictures are channels_last, given as
 // any tensor of as many numbers; weights as cuda_arrange has arranged them.
 //

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from fastconv import conv2d, freeze, use_algorithm
 from fastconv.backends import native
-from fastconv.shapes import vgg19
+from fastconv.tools.shapes import vgg19
 
 PAGE = Path(__file__).with_name("accuracy.md")
 BEGIN, END = "<!-- measured by docs/accuracy.py -->", "<!-- end of measurements -->"

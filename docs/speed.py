@@ -24,7 +24,7 @@ from fastconv import backends, conv2d
 from fastconv.geometry import geometry_of
 from fastconv.lessons import MyConv
 from fastconv.mechanics import winograd_matrices
-from fastconv.timing import machine, measure
+from fastconv.tools.timing import machine, measure
 
 PAGE = Path(__file__).with_name("speed.md")
 BEGIN, END = "<!-- measured by docs/speed.py -->", "<!-- end of measurements -->"

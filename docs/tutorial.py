@@ -97,9 +97,9 @@ print(x.shape, "->", layer(x).shape)
 # `fastconv filter photo.jpg --kernel sobel,gaussian:2`.
 
 # %%
-from fastconv import filters
-from fastconv.demo import drawn_picture
-from fastconv.sheets import filter_sheet
+from fastconv.tools import filters
+from fastconv.tools.demo import drawn_picture
+from fastconv.tools.sheets import filter_sheet
 
 scene_small = drawn_picture(160)
 chosen = filters.parse("sobel_x,sobel,gaussian:2,sharpen,gabor:8:45")

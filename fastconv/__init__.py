@@ -13,8 +13,7 @@ from .errors import (
     UnknownBackendError,
     UnsupportedError,
 )
-from .frozen import Frozen, freeze
-from .frozen_stage import Moments, moments_of
+from .frozen import Frozen, Moments, freeze, moments_of
 from .functional import conv2d
 from .modules import Conv2d, Normalize, swap_convs
 from .precision import current_precision, set_precision

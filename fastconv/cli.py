@@ -128,7 +128,7 @@ def _info(options: argparse.Namespace) -> int:
     import torch
 
     from .registry import backends, current_backend, known, load, resolve
-    from .timing import cards, machine
+    from .tools.timing import cards, machine
 
     facts = {"fastconv": __version__, **machine(), "numpy": numpy.__version__}
     facts["CUDA"] = "; ".join(cards()) or "no card in reach"
@@ -171,7 +171,7 @@ def _kernels(native: Any) -> str:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from . import demo
+    from .tools import demo
 
     picture = demo.drawn_picture()
     rows = demo.run(picture)
@@ -189,11 +189,11 @@ def _demo(options: argparse.Namespace) -> int:
 def _filter(options: argparse.Namespace) -> int:
     import torch
 
-    from . import filters
     from .figures import check_suffix, write
-    from .pictures import load_picture
     from .registry import current_backend, resolve
-    from .sheets import filter_sheet
+    from .tools import filters
+    from .tools.pictures import load_picture
+    from .tools.sheets import filter_sheet
 
     if options.kernel == "list":
         print(filters.usage().replace(", ", "\n"))
@@ -245,9 +245,9 @@ def _check_apart(path: Path, source: str) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from .benchmark import table, vgg19_rows
     from .registry import backends, known, load
-    from .timing import machine
+    from .tools.benchmark import table, vgg19_rows
+    from .tools.timing import machine
 
     for name in options.backend or []:
         load(known(name))
@@ -284,8 +284,8 @@ def _write_json(target: str, content: object) -> None:
 def _check(options: argparse.Namespace) -> int:
     import torch
 
-    from .checking import check_backend
     from .registry import AUTO, backends, known, load
+    from .tools.checking import check_backend
 
     if options.device not in ("cpu", "cuda"):
         raise ArgumentError(f"--device expects cpu or cuda, got {options.device!r}")

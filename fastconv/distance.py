@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .frozen_stage import Moments
+from .frozen.stage import Moments
 from .memory import Recycler
 from .registry import has
 

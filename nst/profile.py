@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastconv.clock import Clock
+from fastconv.frozen.clock import Clock
 
 from .networks import Network
 from .optimize import Spent

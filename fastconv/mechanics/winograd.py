@@ -9,7 +9,7 @@ The transforms multiply by small constants only, and that of the kernel is done 
 
     multiplications per output    direct 9    F(2x2) 16/4 = 4    F(4x4) 36/16 = 2.25    F(6x6) 1.78
 
-The further the points lie from 0, the more rounding: `fastconv.checking` measured it.
+The further the points lie from 0, the more rounding: `fastconv.tools.checking` measured it.
 """
 
 from __future__ import annotations

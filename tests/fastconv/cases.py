@@ -7,7 +7,7 @@ are in test_gradients.py.
 
 from __future__ import annotations
 
-from fastconv.checking import Case
+from fastconv.tools.checking import Case
 
 CASES = (
     # --- the smallest pictures

@@ -191,7 +191,7 @@ def grad_bias(
 
 
 class Convolution(torch.autograd.Function):
-    """The table as one differentiable function, for fastconv.checking.compare."""
+    """The table as one differentiable function, for fastconv.tools.checking.compare."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, g, channels_last, card):  # type: ignore[no-untyped-def]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastconv import checking
-from fastconv.checking import (
+from fastconv.tools import checking
+from fastconv.tools.checking import (
     DTYPES,
     KINDS,
     LAYOUTS,

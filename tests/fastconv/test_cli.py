@@ -131,6 +131,6 @@ def test_ctrl_c_ends_with_130(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastconv.demo.run", interrupted)
+    monkeypatch.setattr("fastconv.tools.demo.run", interrupted)
     code, _, err = run(capsys, "demo")
     assert (code, err) == (130, "fastconv: interrupted\n")

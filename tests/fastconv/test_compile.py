@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastconv import Conv2d, backends, conv2d, registry
-from fastconv.checking import LAYOUTS, Case
+from fastconv.tools.checking import LAYOUTS, Case
 
 pytestmark = [
     pytest.mark.skipif(not backends()["native"].available, reason=backends()["native"].reason),

@@ -12,7 +12,7 @@ from cases import CASES
 from torch.nn import functional as F
 
 from fastconv import conv2d
-from fastconv.checking import KINDS, Finding, check_backend, compare, results
+from fastconv.tools.checking import KINDS, Finding, check_backend, compare, results
 
 FLOATS = (torch.float32, torch.float64)
 HALVES = (torch.bfloat16, torch.float16)

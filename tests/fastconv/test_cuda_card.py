@@ -14,7 +14,7 @@ from cases import CASES
 from test_cuda_tensor_cores import KINDS, LARGE, VECTORS, pictured
 
 from fastconv import conv2d, set_precision
-from fastconv.checking import Case, compare
+from fastconv.tools.checking import Case, compare
 
 # Too much work for a card's emulation.
 REAL = (

@@ -25,9 +25,9 @@ from cuda_table import (
 from frozen_cases import outputs_of, relative
 from torch import Tensor, nn
 
-from fastconv import Conv2d, frozen_cuda_plan, set_precision
+from fastconv import Conv2d, set_precision
 from fastconv.errors import ArgumentError, DtypeError, OutOfMemoryError
-from fastconv.frozen import Frozen, freeze
+from fastconv.frozen import Frozen, cuda_plan, freeze
 from fastconv.geometry import ConvGeometry
 
 
@@ -134,7 +134,7 @@ def card(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Emu
     """Frozen stacks take the CPU for a card of that compute capability."""
     library()
     emulated = Emulated(request.param)
-    monkeypatch.setattr(frozen_cuda_plan, "ops", emulated)
+    monkeypatch.setattr(cuda_plan, "ops", emulated)
     monkeypatch.setattr(Frozen, "_fuses_on", lambda *_: "cuda")
     monkeypatch.setattr(Frozen, "_device", lambda _: "cuda")
     return emulated
@@ -358,7 +358,7 @@ def test_mistakes_are_told(card: Emulated) -> None:
         frozen(torch.rand(1, 3, 2, 6))
     with pytest.raises(ArgumentError, match="device of layer 0's weight, 'cpu', got 'meta'"):
         frozen(torch.rand(1, 3, 18, 23, device="meta"))
-    assert set(OPERATIONS) > set(frozen_cuda_plan.DIRECTIONS)
+    assert set(OPERATIONS) > set(cuda_plan.DIRECTIONS)
 
 
 def test_a_pool_takes_the_first_among_equals_and_any_nan(card: Emulated) -> None:

@@ -12,8 +12,8 @@ from cuda_on_cpu import library
 from cuda_table import Card, Epilogue, choice, convolution, convolve, grad_bias, problem_of
 from torch.nn import functional as F
 
-from fastconv.checking import Case, Finding, compare
 from fastconv.geometry import geometry_of
+from fastconv.tools.checking import Case, Finding, compare
 
 ROWS = {case.about: case for case in CASES if case.geometry.n}
 by_name = pytest.mark.parametrize("about", ROWS)

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_cuda_tensor_cores import KINDS, Kind, check, drawn, few, misaligned, operands, pictured
 
-from fastconv.checking import Case
+from fastconv.tools.checking import Case
 
 H200 = Card(capability=90, processors=132, row="hopper_gemm")
 FEW_PROCESSORS = replace(H200, processors=1)  # wide tiles

@@ -169,7 +169,7 @@ def test_check_passes_over_backends_that_do_not_know_the_device(
     asked = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(
-        "fastconv.checking.check_backend", lambda name, *_: asked.append(name) or []
+        "fastconv.tools.checking.check_backend", lambda name, *_: asked.append(name) or []
     )
     assert cli.main(["check", "--device", "cuda", "--cases", "1"]) == 0
     assert "naive: runs on cpu\n" in capsys.readouterr().out

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastconv.checking import Case, reductions, tolerance
 from fastconv.geometry import ConvGeometry
+from fastconv.tools.checking import Case, reductions, tolerance
 
 AMPERE = Card(capability=80, processors=1000)
 
@@ -72,7 +72,7 @@ def in_torch(operation: str, a: Tensor, b: Tensor, g: ConvGeometry) -> Tensor:
 
 
 def relative_error(got: Tensor, operation: str, a: Tensor, b: Tensor, g: ConvGeometry) -> float:
-    """In the measure of fastconv/checking.py."""
+    """In the measure of fastconv/tools/checking.py."""
     a, b = a.double(), b.double()
     scale = float(in_torch(operation, a.abs(), b.abs(), g).max())
     return float((got.double() - in_torch(operation, a, b, g)).abs().max()) / (scale or 1.0)

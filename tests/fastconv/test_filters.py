@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fastconv import ArgumentError, DtypeError, cli, filters
-from fastconv.demo import drawn_picture
+from fastconv import ArgumentError, DtypeError, cli
 from fastconv.figures import SUFFIXES
-from fastconv.pictures import load_picture, to_image
-from fastconv.sheets import filter_sheet
+from fastconv.tools import filters
+from fastconv.tools.demo import drawn_picture
+from fastconv.tools.pictures import load_picture, to_image
+from fastconv.tools.sheets import filter_sheet
 
 SLOPE = torch.arange(20.0).expand(3, 16, 20).contiguous()  # brighter by 1 with every column
 

@@ -25,10 +25,10 @@ from frozen_cases import (
 )
 from torch import Tensor, nn
 
-from fastconv import Conv2d, frozen_run, use_backend
+from fastconv import Conv2d, use_backend
 from fastconv.algorithms import use_algorithm
 from fastconv.errors import ArgumentError, DtypeError, UnknownBackendError
-from fastconv.frozen import freeze
+from fastconv.frozen import cpu_run, freeze
 from fastconv.registry import load
 
 
@@ -223,9 +223,9 @@ def test_large_pictures_need_one_set_of_weights_and_the_memory_tells(
     frozen, plain = freeze(module, [11], "native"), freeze(module, [11], "native")
     for size, sets in ((24, 2), (320, 1), (24, 2)):
         x = torch.rand(1, 3, size, size, requires_grad=True)
-        monkeypatch.setattr(frozen_run, "SHARED_FROM", math.inf)
+        monkeypatch.setattr(cpu_run, "SHARED_FROM", math.inf)
         (expected,) = torch.autograd.grad(plain(x)[0].square().sum(), x)
-        monkeypatch.setattr(frozen_run, "SHARED_FROM", 0)  # these channels are few
+        monkeypatch.setattr(cpu_run, "SHARED_FROM", 0)  # these channels are few
         (gradient,) = torch.autograd.grad(frozen(x)[0].square().sum(), x)
         assert relative(gradient, expected) < 1e-5
         ((run, plan),) = [

@@ -13,8 +13,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from fastconv import conv2d
-from fastconv.checking import Case, Operands, compare, reductions, results, tolerance
 from fastconv.lessons import check_gradient
+from fastconv.tools.checking import Case, Operands, compare, reductions, results, tolerance
 
 SMALL = (
     Case("plain", (2, 2, 4, 5), (3, 2, 3, 3), padding=1),

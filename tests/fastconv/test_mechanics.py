@@ -13,11 +13,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fastconv import ArgumentError, figures, mechanics
-from fastconv.demo import drawn_picture
 from fastconv.lessons import MyConv, check_layer, digit_network, drawn_digits, pictures
 from fastconv.lessons.network import History
 from fastconv.mechanics.grids import number
 from fastconv.mechanics.sliding import sum_of_products
+from fastconv.tools.demo import drawn_picture
 
 X = np.random.default_rng(0).integers(-2, 4, (6, 8)).astype(float)
 SMALL = X[:4, :5]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fastconv import conv2d
-from fastconv.checking import KINDS, LAYOUTS, Case, compare
 from fastconv.geometry import ConvGeometry, geometry_of
+from fastconv.tools.checking import KINDS, LAYOUTS, Case, compare
 
 few = settings(
     max_examples=40,

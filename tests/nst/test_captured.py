@@ -14,7 +14,7 @@ import torch
 from asking import questions
 from torch import Tensor
 
-from fastconv.clock import Clock
+from fastconv.frozen.clock import Clock
 from nst.captured import WARM_UPS, Captured, Recordings, Work
 from nst.config import StyleConfig
 from nst.errors import ConfigError, NstError

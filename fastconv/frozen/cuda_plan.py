@@ -1,6 +1,6 @@
 """A run of a frozen stack on CUDA at one size of pictures: its steps, and how memory is divided.
 
-frozen_cuda.py tells the whole and runs it.
+cuda_run.py tells the whole and runs it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .frozen_stage import Stage
-from .geometry import ConvGeometry
-from .precision import CHOICES
+from ..geometry import ConvGeometry
+from ..precision import CHOICES
+from .stage import Stage
 
 ops: Any = torch.ops.fastconv  # csrc/ops_frozen_cuda.cpp
 ALIGNED = 128  # numbers: pictures in the arena begin at multiples

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .functional import conv2d
+from ..functional import conv2d
 from .shapes import ConvShape, vgg19
 from .timing import measure
 

@@ -1,4 +1,4 @@
-"""The stages of a frozen stack: which layers are fused; frozen.py draws the picture."""
+"""The stages of a frozen stack: which layers are fused; stack.py draws the picture."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import ArgumentError
-from .geometry import ConvGeometry, geometry_of
-from .modules import Conv2d, Normalize
+from ..errors import ArgumentError
+from ..geometry import ConvGeometry, geometry_of
+from ..modules import Conv2d, Normalize
 
 POOLS = ("", "max", "average")  # its index is the kernels' number for it
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .geometry import ConvGeometry, geometry_of
+from ..geometry import ConvGeometry, geometry_of
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The fused runs of a frozen stack on the CPU; frozen.py draws the picture."""
+"""The fused runs of a frozen stack on the CPU; stack.py draws the picture."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..geometry import ConvGeometry
+from ..memory import Recycler, empty
+from ..registry import load
 from .clock import Clock
-from .frozen_stage import Moments, Outputs, Readings, Stage, check_channels
-from .geometry import ConvGeometry
-from .memory import Recycler, empty
-from .registry import load
+from .stage import Moments, Outputs, Readings, Stage, check_channels
 
 BLOCK = 16  # channels side by side
 PLANAR, LAST, BLOCKED = 0, 1, 2  # layouts, as csrc/ops_frozen.cpp counts them

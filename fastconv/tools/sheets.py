@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .figures import INK, Figure, drawing
+from ..figures import INK, Figure, drawing
 from .filters import Filter
 
 _PER_INCH = 11  # characters of a title

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..registry import backends
 from . import filters
-from .registry import backends
 
 SIDE = 192
 

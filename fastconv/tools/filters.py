@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ArgumentError, did_you_mean
-from .functional import conv2d
+from ..errors import ArgumentError, did_you_mean
+from ..functional import conv2d
 
 # ---------------------------------------------------------------- kernels, all (kh, kw) float32
 

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .functional import conv2d
-from .geometry import ConvGeometry, IntOrPair, geometry_of
-from .precision import set_precision
+from ..functional import conv2d
+from ..geometry import ConvGeometry, IntOrPair, geometry_of
+from ..precision import set_precision
 
 KINDS = ("forward", "grad_input", "grad_weight", "grad_bias")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 
 
 def load_picture(path: str | os.PathLike[str], longest: int | None = None) -> Tensor:

@@ -8,9 +8,9 @@ gradient to the picture.  On the native backend, consecutive layers
 become one stage (a Normalize on the CPU alone, and not in front of a pool), and consecutive stages
 one run, which never leaves the layout in which the kernels work: nChw16c on the CPU, 16 channels of
 a pixel side by side; channels_last on CUDA.
-On the CPU (frozen_run.py; 3x3, stride 1 alone) a run keeps one bit per element between forward and
+On the CPU (cpu_run.py; 3x3, stride 1 alone) a run keeps one bit per element between forward and
 backward: what its ReLUs and pools decided.  Everything else lives in one arena that is used again
-at every call.  On CUDA (frozen_cuda.py) it keeps its pictures.
+at every call.  On CUDA (cuda_run.py) it keeps its pictures.
 
                    stage                 stage                  stage
     x ----> conv, ReLU, bits ----> conv, ReLU, pool, bits ----> ... ----> tap     forward
@@ -38,15 +38,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import frozen_cuda, frozen_run
-from .algorithms import current_algorithm
+from ..algorithms import current_algorithm
+from ..errors import ArgumentError, DtypeError
+from ..functional import conv2d
+from ..modules import Conv2d
+from ..precision import current_precision
+from ..registry import current_backend, known, load, place_of, resolve
+from . import cpu_run, cuda_run
 from .clock import Clock, Milestone
-from .errors import ArgumentError, DtypeError
-from .frozen_stage import Moments, Outputs, Readings, Stage, moments_of, stage_from
-from .functional import conv2d
-from .modules import Conv2d
-from .precision import current_precision
-from .registry import current_backend, known, load, place_of, resolve
+from .stage import Moments, Outputs, Readings, Stage, moments_of, stage_from
 
 
 def freeze(
@@ -94,7 +94,7 @@ class _Piece:
 
     first: int
     last: int
-    run: frozen_run.Run | frozen_cuda.Run | None
+    run: cpu_run.Run | cuda_run.Run | None
 
 
 class Frozen(nn.Module):
@@ -192,8 +192,8 @@ class Frozen(nn.Module):
             return self._pieces[device]
 
     def _cut(self, device: str) -> list[_Piece]:
-        fits = frozen_cuda.fits if device == "cuda" else frozen_run.fits
-        folds = frozen_run.folds if device != "cuda" and self._algo == "auto" else None
+        fits = cuda_run.fits if device == "cuda" else cpu_run.fits
+        folds = cpu_run.folds if device != "cuda" and self._algo == "auto" else None
         pieces: list[_Piece] = []
         stages: list[Stage] = []
         read = Readings(frozenset(self.taps), frozenset(self.moments))
@@ -218,11 +218,11 @@ class Frozen(nn.Module):
         last = stages[-1].last
         handed_on = {last} if last + 1 < len(self._layers) else set()
         read = Readings(frozenset({*self.taps, *handed_on}), frozenset(self.moments))
-        run: frozen_run.Run | frozen_cuda.Run
+        run: cpu_run.Run | cuda_run.Run
         if device == "cuda":
-            run = frozen_cuda.Run(stages, read, self._precision)
+            run = cuda_run.Run(stages, read, self._precision)
         else:
-            run = frozen_run.Run(stages, read, self._algo)
+            run = cpu_run.Run(stages, read, self._algo)
         pieces.append(_Piece(stages[0].first, last, run))
 
     def _device(self) -> str:

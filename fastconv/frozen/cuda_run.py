@@ -1,4 +1,4 @@
-"""The fused runs of a frozen stack on CUDA; frozen.py draws the picture.
+"""The fused runs of a frozen stack on CUDA; stack.py draws the picture.
 
 Pictures stay channels_last from the stack's input to its end.  A stage's convolution adds the bias
 and applies the ReLU before it stores; its pool is a kernel of its own.  On the way back the
@@ -29,11 +29,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import frozen_cuda_plan as planning
+from ..errors import ArgumentError, DtypeError, OutOfMemoryError
+from . import cuda_plan as planning
 from .clock import Clock
-from .errors import ArgumentError, DtypeError, OutOfMemoryError
-from .frozen_cuda_plan import Pictures, Plan, Step
-from .frozen_stage import POOLS, Outputs, Readings, Stage, check_channels, moments_of
+from .cuda_plan import Pictures, Plan, Step
+from .stage import POOLS, Outputs, Readings, Stage, check_channels, moments_of
 
 
 def fits(conv: nn.Conv2d) -> bool:

@@ -1,0 +1,1 @@
+"""What the `fastconv` command offers: checks, benchmarks, filters, the demo."""
