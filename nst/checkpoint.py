@@ -9,23 +9,20 @@ from the same pictures by the same code.
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import torch
 from torch import nn
 
 from .config import StyleConfig
-from .errors import CheckpointError, ConfigError, OutputError
+from .errors import CheckpointError, ConfigError
 from .images import Picture
 from .networks import state_digest
-from .outputs import atomic_path
+from .outputs.sealed import load_sealed, save_sealed
 from .run import Inputs, Run
 
-VERSION = 2
+VERSION = 3  # 2 had no digest
 MARK = "nst checkpoint"
 
 
@@ -64,21 +61,7 @@ def save(path: Path, run: Run, sources: dict[str, Any]) -> None:
         "digest": digest_of(run.network),
         "state": run.state(),
     }
-    try:
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            _save(content, file)
-    except RuntimeError as error:
-        raise OutputError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from None
-
-
-def _save(content: dict[str, Any], file: BinaryIO) -> None:
-    """torch.save, telling of a full disk as everything else does: torch hides that reason."""
-    try:
-        torch.save(content, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+    save_sealed(path, content)
 
 
 def _plain_picture(picture: Picture) -> dict[str, Any]:
@@ -93,25 +76,8 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {path} does not exist")
     if not os.access(path, os.R_OK):
         raise CheckpointError(f"checkpoint {path} cannot be read: no permission")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ):
-        raise CheckpointError(f"checkpoint {path} is damaged or is not a checkpoint") from None
-    if not isinstance(content, dict) or content.get("mark") != MARK:
-        raise CheckpointError(f"{path} is not a checkpoint of nst")
-    if content.get("version") != VERSION:
-        raise CheckpointError(
-            f"checkpoint {path} is of version {content.get('version')}, this nst reads version "
-            f"{VERSION}; finish the run with the nst that began it, or start anew"
-        )
+    otherwise = "finish the run with the nst that began it, or start anew"
+    content = load_sealed(path, MARK, VERSION, "a checkpoint of nst", otherwise)
     try:
         return _unpack(content)
     except (KeyError, TypeError, AttributeError, ConfigError) as error:

@@ -93,7 +93,8 @@ def stylize(
                 watching.step(step)
                 if (callback is not None and callback(step) is False) or stop.is_set():
                     break
-        return _finish(run, sources, keepers, interrupted=stop.is_set() and not run.finished)
+            interrupted = stop.is_set() and not run.finished
+            return _finish(run, sources, keepers, interrupted)  # which no signal cuts short either
     except OutputError as error:  # such as a frame that found the disk full
         _rescue(error, run, sources, keepers)
         raise

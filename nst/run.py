@@ -196,7 +196,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.scale == len(self.levels)
+        """Whether the last iteration is done, whoever has asked for the one after it or not."""
+        ends = [(len(self.levels), 0), (len(self.levels) - 1, self.levels[-1].iterations)]
+        return (self.scale, self.done) in ends
 
     def steps(self) -> Iterator[Step]:
         """The run, from wherever it stands to its end."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..errors import CheckpointError, OutputError
-from ..outputs.atomic import atomic_path
+from ..errors import CheckpointError
+from ..outputs.sealed import load_sealed, save_sealed
 from .datasets import Pictures
 from .loop import Training
 from .options import MAY_CHANGE
 
-MARK, VERSION = "nst training", 1
+MARK, VERSION = "nst training", 2  # 1 had no digest
 
 
 def path_of(output: Path) -> Path:
@@ -34,11 +30,7 @@ def save(training: Training) -> None:
         "pictures": fingerprint(training.pictures),
         "state": training.state(),
     }
-    try:
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
-    except RuntimeError as error:  # torch reports a full disk as one
-        raise OutputError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from None
+    save_sealed(path, content)
 
 
 def restore(training: Training) -> None:
@@ -46,18 +38,8 @@ def restore(training: Training) -> None:
     path = path_of(training.options.output)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist; leave --resume out to begin anew")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        mark, version = content.get("mark"), content.get("version")
-    except (
-        OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError,
-        pickle.UnpicklingError, zipfile.BadZipFile,
-    ):  # fmt: skip
-        raise CheckpointError(f"checkpoint {path} is damaged or is not a checkpoint") from None
-    if mark != MARK or version != VERSION:
-        raise CheckpointError(
-            f"{path} is not a training checkpoint of version {VERSION}; begin anew without --resume"
-        )
+    otherwise = "begin anew without --resume"
+    content = load_sealed(path, MARK, VERSION, "a training checkpoint of nst", otherwise)
     _check_same(path, content, training)
     training.load_state(content["state"])
 

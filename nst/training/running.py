@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
 
 from ..outputs.atomic import check_apart, check_folder
-from ..stopping import finishing_steps
+from ..stopping import Stop, finishing_steps
 from . import checkpoints
 from .curves import Board, write_curves
 from .datasets import Pictures, load
@@ -64,16 +63,16 @@ def _train(options: TrainOptions, watcher: Watcher, pictures: Pictures) -> Train
     try:
         with finishing_steps(watcher.note) as stop:
             run(training, watcher, stop)
+            checkpoints.save(training)  # a signal that comes now waits as well
+            if training.progress.step < training.steps:
+                return _trained(training, None)
+            export(training, options.output)
     finally:
         watcher.close()
-    checkpoints.save(training)
-    if stop.is_set():
-        return _trained(training, None)
-    export(training, options.output)
     return _trained(training, options.output)
 
 
-def run(training: Training, watcher: Watcher, stop: Event) -> None:
+def run(training: Training, watcher: Watcher, stop: Stop) -> None:
     """Steps until the end or `stop`, with an evaluation every few epochs and checkpoints."""
     options, saved = training.options, time.monotonic()
     board = Board(options.tensorboard, watcher.note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import nst
 from nst.checkpoint import load, save
 from nst.errors import CheckpointError, OutputError
 from nst.optimize import OPTIMIZERS
+from nst.outputs.sealed import SEAL, digest, save_sealed
 from nst.progress import Observer
 
 
@@ -57,8 +59,33 @@ def test_a_checkpoint_without_the_gradient_goes_on_as_well(tmp_path: Path, optim
     path = broken_off(tmp_path, 4, optimizer=optimizer)
     content = torch.load(path)
     del content["state"]["optimizer"]["gradient"]
-    torch.save(content, path)
+    seal(content, path)
     assert torch.equal(nst.stylize(resume=path).rgb, run(optimizer=optimizer).rgb)
+
+
+def seal(content: dict[str, Any], path: Path) -> None:
+    """As a checkpoint that was written like this, not damaged since."""
+    save_sealed(path, {name: value for name, value in content.items() if name != SEAL})
+
+
+@pytest.mark.parametrize("stop", [2, 10])
+def test_bytes_flipped_in_a_checkpoint_are_noticed_wherever_they_are(
+    tmp_path: Path, stop: int
+) -> None:
+    path = broken_off(tmp_path, stop, optimizer="lbfgs", iterations=10, scales=1)
+    whole, expected = path.read_bytes(), digest(vars(load(path))["state"])
+    generator = random.Random(stop)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(generator.choice([1, 3, 20])):
+            damaged[generator.randrange(len(damaged))] ^= generator.randrange(1, 256)
+        path.write_bytes(damaged)
+        try:
+            assert digest(load(path).state) == expected  # a byte that nothing is read from
+        except CheckpointError as error:
+            refused += "damaged" in str(error)
+    assert refused > 100
 
 
 def test_a_finished_run_removes_no_file_but_its_own_checkpoint(tmp_path: Path) -> None:
@@ -100,6 +127,30 @@ def test_each_signal_ends_a_run_after_its_step_with_a_checkpoint(tmp_path: Path,
     assert signal.getsignal(getattr(signal, name)) is before
 
 
+def test_a_signal_in_the_last_step_finds_a_finished_run(tmp_path: Path) -> None:
+    def stop(step: nst.Step) -> None:
+        if step.iteration == step.iterations:
+            signal.raise_signal(signal.SIGINT)
+
+    result = run(output=tmp_path / "out.png", callback=stop)
+    assert not result.interrupted
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_a_signal_while_the_result_is_saved_does_not_lose_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_picture = nst.Result.save
+
+    def interrupted(result: nst.Result, path: Path | str) -> Path:
+        signal.raise_signal(signal.SIGTERM)
+        return save_picture(result, path)
+
+    monkeypatch.setattr(nst.Result, "save", interrupted)
+    run(output=tmp_path / "out.png")
+    assert (tmp_path / "out.png").exists()
+
+
 def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:
     CONTENT.save(tmp_path / "c.png")
     for step in nst.iterate(tmp_path / "c.png", STYLE, **SMALL):
@@ -116,10 +167,12 @@ def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:
         (lambda p: p.write_bytes(b""), "is damaged or is not a checkpoint"),
         (lambda p: p.write_bytes(p.read_bytes()[:5000]), "is damaged or is not a checkpoint"),
         (lambda p: torch.save({"a": 1}, p), "is not a checkpoint of nst"),
-        (lambda p: torch.save(torch.load(p) | {"version": 99}, p), "version 99"),
-        (lambda p: torch.save(torch.load(p) | {"digest": "0"}, p), "other weights"),
-        (lambda p: torch.save(torch.load(p) | {"config": {"preset": "x"}}, p), "is damaged"),
-        (lambda p: torch.save(torch.load(p) | {"state": {}}, p), "is damaged: KeyError"),
+        (lambda p: seal(torch.load(p) | {"version": 99}, p), "version 99"),
+        (lambda p: seal(torch.load(p) | {"version": 2}, p), "version 2, this nst reads version 3"),
+        (lambda p: torch.save(torch.load(p) | {"network": "vgg16"}, p), "is damaged: its content"),
+        (lambda p: seal(torch.load(p) | {"digest": "0"}, p), "other weights"),
+        (lambda p: seal(torch.load(p) | {"config": {"preset": "x"}}, p), "is damaged"),
+        (lambda p: seal(torch.load(p) | {"state": {}}, p), "is damaged: KeyError"),
     ],
 )
 def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, damage: Any, words: str) -> None:
