@@ -27,11 +27,11 @@ from nst_contenders import (
 )
 from plain_transfer import PlainTransfer
 
-from nst.builtin import builtin_state
-from nst.optimize import Spent
-from nst.profile import Profile, clock_for, profile
+from nst.networks.builtin import builtin_state
+from nst.networks.weights import Weights
+from nst.observers.profile import Profile, clock_for, profile
+from nst.optimizers.base import Spent
 from nst.samples import SAMPLES
-from nst.weights import Weights
 
 HERE = Path(__file__).parent
 TABLE = "Style transfer"
@@ -59,7 +59,7 @@ def agree(plain: PlainTransfer, size: int, steps: int = 20) -> None:
     nst = nst_transfer(plain.x.detach(), plain.style_picture)
     for _ in range(steps):
         with torch.no_grad():
-            ours = nst.objective(plain.x.clamp(0, 1)).values["total"]
+            ours = nst.losses.objective(plain.x.clamp(0, 1)).values["total"]
         theirs = plain.step()
         assert abs(ours - theirs) <= 1e-3 * theirs, f"{ours} is not {theirs} at {size} px"
 

@@ -33,15 +33,15 @@ from plain_transfer import (
 )
 from torch import Tensor
 
-from nst.config import StyleConfig
-from nst.images import load_picture, resize
-from nst.networks import Network
-from nst.objective import LayerChoice, Objective
-from nst.optimize import LBFGS
+from nst.config.options import StyleConfig
+from nst.losses.objective import LayerChoice, Objective
+from nst.networks.table import Network
+from nst.networks.weights import Weights
+from nst.optimizers.base import LBFGS
 from nst.outputs.writers import to_pixels
-from nst.run import build_network
+from nst.pictures.sizing import load_picture, resize
+from nst.run.run import build_network
 from nst.samples import SAMPLES
-from nst.weights import Weights
 
 TORCH, CHANNELS_LAST, NST = "torch", "torch channels_last", "nst"
 LAYERS = LayerChoice((CONTENT,), STYLE, {name: 1 / len(STYLE) for name in STYLE})

@@ -1,4 +1,4 @@
-// A move of L-BFGS on a CPU, in three operators, and a fourth to keep its pairs (nst/pairs.py and nst/compact.py have the equations, and the
+// A move of L-BFGS on a CPU, in three operators, and a fourth to keep its pairs (nst/optimizers/curvature_pairs.py and nst/optimizers/compact_lbfgs.py have the equations, and the
 // same in torch's operators).
 //
 // `rows` is the matrix of S and Y, then s and y of this move: 16-bit integers, and for each piece of 2048 of them

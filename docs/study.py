@@ -4,9 +4,9 @@
                               [--pairs photo.jpg:painting.jpg scene:mosaic] [--size 192]
 
 Every pair is painted with several content weights.  Prints a Markdown table of style @ structure
-(nst.measure: style 0 is the style itself, structure 1 the content's) and of the style where the
-line between two of them crosses a structure; the pictures of the first weight go to out/, side by
-side too.  `untrained` are the random weights of nst.training.untrained.
+(nst.visualize.measure: style 0 is the style itself, structure 1 the content's) and of the style
+where the line between two of them crosses a structure; the pictures of the first weight go to
+out/, side by side too.  `untrained` are the random weights of nst.training.untrained.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import nst
-from nst.images import Picture, fit_style, load_picture
-from nst.measure import Score, score
+from nst.pictures.sizing import Picture, fit_style, load_picture
 from nst.samples import SAMPLES
 from nst.training.untrained import untrained_state
+from nst.visualize.measure import Score, score
 
 STRUCTURES = (0.7, 0.8, 0.9)
 

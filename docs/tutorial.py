@@ -253,7 +253,7 @@ for name, info in backends().items():
 # is built in: its weights come with the project.
 
 # %%
-from nst.survey import table
+from nst.networks.survey import table
 
 print("\n".join(table("builtin", (SIZE, SIZE), "auto")))
 
@@ -270,14 +270,14 @@ show(mechanics.receptive_figure(drawn_picture(256)))
 # coarse and answer to whole structures.
 
 # %%
-from nst.looking import open_eyes, reconstruct
-from nst.looking_figures import (
+from nst.samples import scene, swirls
+from nst.visualize.features import open_eyes, reconstruct
+from nst.visualize.figures import (
     features_figure,
     grams_figure,
     reconstructions_figure,
     steps_figure,
 )
-from nst.samples import scene, swirls
 
 content, style = scene(2 * SIZE), swirls(2 * SIZE)
 eyes = open_eyes(network="builtin", size=SIZE)
@@ -364,7 +364,7 @@ show(steps_figure(kept))
 import tempfile
 from pathlib import Path
 
-from nst.plots import plot_losses
+from nst.outputs.loss_plots import plot_losses
 
 with tempfile.TemporaryDirectory() as folder:
     later = result.losses[1:] or result.losses  # a logarithmic axis cannot show the first zero
@@ -372,7 +372,7 @@ with tempfile.TemporaryDirectory() as folder:
     display(Image(path.read_bytes(), width=640))
 
 # %%
-from nst.images import load_picture
+from nst.pictures.sizing import load_picture
 
 pictures = {"content": content, "style": style}
 sheet = {name: load_picture(each, SIZE).rgb for name, each in pictures.items()}

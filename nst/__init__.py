@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Observer": "progress",
-    "Picture": "images",
-    "Result": "pipeline",
-    "Step": "run",
-    "StyleConfig": "config",
-    "iterate": "pipeline",
-    "load_picture": "images",
-    "stylize": "pipeline",
+    "Observer": "observers.progress",
+    "Picture": "pictures.sizing",
+    "Result": "api",
+    "Step": "run.run",
+    "StyleConfig": "config.options",
+    "iterate": "api",
+    "load_picture": "pictures.sizing",
+    "stylize": "api",
 }
 
 if TYPE_CHECKING:
-    from .config import StyleConfig
-    from .images import Picture, load_picture
-    from .pipeline import Result, iterate, stylize
-    from .progress import Observer
-    from .run import Step
+    from .api import Result, iterate, stylize
+    from .config.options import StyleConfig
+    from .observers.progress import Observer
+    from .pictures.sizing import Picture, load_picture
+    from .run.run import Step
 
 __all__ = [
     "Observer",

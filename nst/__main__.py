@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from .cli import command
+from .cli.main import command
 
 sys.exit(command())

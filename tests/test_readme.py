@@ -26,9 +26,9 @@ def test_every_command_exists(words: list[str]) -> None:
     if program == "make":
         assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     elif program == "nst":
-        from nst.cli import ABOUT, _parsed
-        from nst.commands import COMMANDS as NST_COMMANDS
-        from nst.options import stylize_config
+        from nst.cli.commands import COMMANDS as NST_COMMANDS
+        from nst.cli.main import ABOUT, _parsed
+        from nst.cli.stylize import stylize_config
 
         assert command in ABOUT
         if command in NST_COMMANDS:
@@ -52,7 +52,7 @@ def test_python_about_convolutions_runs() -> None:
 def test_python_about_style_transfer_names_real_options() -> None:
     (block,) = (b for language, b in BLOCKS if language == "python" and "import nst" in b)
     import nst
-    from nst.config import StyleConfig
+    from nst.config.options import StyleConfig
 
     compile(block, "README.md", "exec")
     assert callable(nst.stylize)

@@ -1,4 +1,4 @@
-// The passes of a move of L-BFGS within a box (nst/pairs.py has the equations), piece by piece.
+// The passes of a move of L-BFGS within a box (nst/optimizers/curvature_pairs.py has the equations), piece by piece.
 //
 // All of them wait for memory.  So rows are kept as integers of 16 bits, with a scale for each piece; and as a
 // processor's own prefetching ends with a page of 4 KB, as long as a piece of a row is, the same piece of the

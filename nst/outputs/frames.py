@@ -134,7 +134,7 @@ class _Reel:
 def _picture_of(frame: Any) -> Image.Image:
     if isinstance(frame, torch.Tensor):
         return Image.fromarray(to_pixels(frame))
-    from ..images import load_picture
+    from ..pictures.sizing import load_picture
 
     return Image.fromarray(to_pixels(load_picture(frame).rgb))
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import PictureError
-from ..images import load_picture
+from ..pictures.sizing import load_picture
 from .writers import save_picture, to_pixels
 
 _MARGIN = 0.035  # of the height of a picture

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._torchvision import import_torchvision
-from ..decoding import from_path
 from ..errors import ConfigError, PictureError
-from ..images import resize
+from ..pictures.decoding import from_path
+from ..pictures.sizing import resize
 from .options import TrainOptions
+from .torchvision_import import import_torchvision
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 Note = Callable[[str], None]

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from fastconv import Normalize
 
-from ..config import StyleConfig
-from ..networks import IMAGENET_MEAN, IMAGENET_STD, State, kind_of, state_digest
+from ..config.options import StyleConfig
+from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, State, kind_of, state_digest
 from ..outputs.atomic import atomic_path
 from .model import Classifier
 

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from fastconv import swap_convs
 
-from ..computing import choose_device
+from ..networks.hardware import choose_device
 from .augment import Dice, views
 from .datasets import Pictures
 from .model import Classifier

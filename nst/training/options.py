@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from ..config import BackendName
+from ..config.options import BackendName
 from ..errors import ConfigError
 
 

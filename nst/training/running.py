@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..outputs.atomic import check_apart, check_folder
-from ..stopping import Stop, finishing_steps
+from ..run.signals import Stop, finishing_steps
 from . import checkpoints
 from .curves import Board, write_curves
 from .datasets import Pictures, load

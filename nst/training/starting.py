@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from ..networks import State
-from ..weights import obtain
+from ..networks.table import State
+from ..networks.weights import obtain
 from .augment import middle
 from .model import Classifier
 

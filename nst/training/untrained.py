@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastconv import Normalize
 
-from ..networks import IMAGENET_MEAN, IMAGENET_STD, State, kind_of
+from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, State, kind_of
 
 SEED = 19
 CALIBRATION_SIZE = 128

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, TextIO
 
-from ..progress import seconds_in_words
+from ..observers.progress import seconds_in_words
 
 Row = dict[str, float]
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nst.builtin import BUILTIN_FILE, builtin_state
 from nst.errors import WeightsError
-from nst.networks import cut_stack, layer_names
+from nst.networks.builtin import BUILTIN_FILE, builtin_state
+from nst.networks.table import cut_stack, layer_names
 from nst.training.export import settings
 from nst.training.untrained import untrained_state
 

@@ -15,15 +15,15 @@ from asking import questions
 from torch import Tensor
 
 from fastconv.frozen.clock import Clock
-from nst.captured import WARM_UPS, Captured, Recordings, Work
-from nst.config import StyleConfig
+from nst.config.options import StyleConfig
 from nst.errors import ConfigError, NstError
-from nst.images import Picture
-from nst.objective import Evaluation, Objective
-from nst.optimize import OPTIMIZERS, Optimizer
-from nst.progress import Observer
-from nst.pyramid import Level
-from nst.run import Inputs, Run
+from nst.losses.objective import Evaluation, Objective
+from nst.observers.progress import Observer
+from nst.optimizers.base import OPTIMIZERS, Optimizer
+from nst.optimizers.cuda_graph import WARM_UPS, Captured, Recordings, Work
+from nst.pictures.sizing import Picture
+from nst.run.pyramid import Level
+from nst.run.run import Inputs, Run
 
 HW = (24, 32)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nst.colour import LUMA, keep_luminance_only, match_colour
+from nst.pictures.colour import LUMA, keep_luminance_only, match_colour
 
 CB = (-0.168736, -0.331264, 0.5)
 CR = (0.5, -0.418688, -0.081312)

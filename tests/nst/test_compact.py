@@ -8,8 +8,8 @@ from asking import questions
 from test_moves import ours, start, theirs, valley, valley_gradient
 from torch import Tensor
 
-from nst.compact import CompactMove, lbfgs_move
-from nst.moves import LBFGSMove
+from nst.optimizers.compact_lbfgs import CompactMove, lbfgs_move
+from nst.optimizers.quasi_newton import LBFGSMove
 
 DOUBLE = {"rtol": 1e-9, "atol": 1e-9}
 

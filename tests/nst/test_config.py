@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import fastconv.registry
-from nst.config import (
+from nst.config.options import (
     CHOICES,
     OPTION_NAMES,
     PRESETS,
@@ -18,10 +18,10 @@ from nst.config import (
     StyleConfig,
     parse_memory,
 )
-from nst.config_file import read_toml, write_toml
+from nst.config.toml import read_toml, write_toml
 from nst.errors import ConfigError
-from nst.networks import NETWORKS
-from nst.optimize import OPTIMIZERS
+from nst.networks.table import NETWORKS
+from nst.optimizers.base import OPTIMIZERS
 
 
 @pytest.mark.parametrize("preset", PRESETS)

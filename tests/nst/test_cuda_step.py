@@ -11,9 +11,9 @@ from test_captured import objective_of, prepared
 from torch import Tensor
 
 from fastconv.registry import load
-from nst.objective import Evaluation
-from nst.optimize import OPTIMIZERS
-from nst.run import Run
+from nst.losses.objective import Evaluation
+from nst.optimizers.base import OPTIMIZERS
+from nst.run.run import Run
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 NEAR = {"float32": 1e-3, "tf32": 0.01, "bfloat16": 0.03, "float16": 0.01}

@@ -11,11 +11,11 @@ import pytest
 import torch
 from patterns import options, pattern
 
-from nst._torchvision import import_torchvision
 from nst.errors import ConfigError
 from nst.training import TrainOptions
 from nst.training.datasets import load
 from nst.training.objectives import exemplar, labels
+from nst.training.torchvision_import import import_torchvision
 
 
 def test_pictures_in_a_folder_are_one_class_each_named_by_their_files(folder: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from nst.errors import PictureError
-from nst.images import Picture, load_picture
+from nst.pictures.sizing import Picture, load_picture
 
 LOSSLESS = 0.5 / 255
 LOSSY = 12 / 255  # JPEG and WebP at quality 95 on a smooth picture

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nst.errors import ConfigError, PictureError
-from nst.images import fit_style, load_picture, parse_size, resize
+from nst.pictures.sizing import fit_style, load_picture, parse_size, resize
 
 # ---------------------------------------------------------------- sizes
 

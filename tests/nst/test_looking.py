@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from fastconv import figures
-from nst import cli, looking
-from nst import looking_figures as drawn
+from nst.cli import main as cli
 from nst.errors import ConfigError, LayerError, OutputError, PictureError
-from nst.losses import gram, mean_and_covariance
-from nst.networks import kind_of
+from nst.losses.style import gram, mean_and_covariance
+from nst.networks.table import kind_of
 from nst.samples import scene, swirls
+from nst.visualize import features as looking
+from nst.visualize import figures as drawn
 
 SIZE = 48
 SAME = {"network": "builtin", "size": SIZE, "backend": "torch"}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastconv import moments_of
-from nst.losses import (
+from nst.losses.style import (
     CONTENT_LOSSES,
     STYLE_LOSSES,
     ContentLoss,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nst.errors import PictureError
-from nst.measure import patch_distance, score, structure
+from nst.visualize.measure import patch_distance, score, structure
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst.compact import CompactMove
-from nst.moves import AdamMove, LBFGSMove, Plateau, free_of, scale_of
+from nst.optimizers.compact_lbfgs import CompactMove
+from nst.optimizers.quasi_newton import AdamMove, LBFGSMove, Plateau, free_of, scale_of
 
 
 def valley(x: Tensor) -> Tensor:

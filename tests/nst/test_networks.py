@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from fastconv import backends
-from nst._torchvision import import_torchvision
-from nst.config import StyleConfig
+from nst.config.options import StyleConfig
 from nst.errors import ConfigError, LayerError
-from nst.losses import ContentLoss
-from nst.networks import (
+from nst.losses.style import ContentLoss
+from nst.networks.survey import estimated_bytes, largest_size, survey, table
+from nst.networks.table import (
     NETWORKS,
     POOL_SCALE,
     Network,
@@ -22,10 +22,10 @@ from nst.networks import (
     shortest_side,
     use_pooling_scale,
 )
-from nst.run import build_network, choose_layers
-from nst.survey import estimated_bytes, largest_size, survey, table
+from nst.networks.weights import Weights, _checked, obtain
+from nst.run.run import build_network, choose_layers
+from nst.training.torchvision_import import import_torchvision
 from nst.training.untrained import natural_noise
-from nst.weights import Weights, _checked, obtain
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from PIL import Image
 
 import nst as nst_package
 from fastconv import backends
-from nst.cli import ABOUT, main
-from nst.commands import COMMANDS
-from nst.config import OPTION_NAMES
+from nst.cli.commands import COMMANDS
+from nst.cli.main import ABOUT, main
+from nst.config.options import OPTION_NAMES
 from nst.outputs import read_settings
 
 SMALL = [
@@ -337,7 +337,8 @@ def test_every_option_is_on_stylize_s_help_page(capsys: pytest.CaptureFixture[st
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys, nst.cli; nst.cli.main(['stylize', '--help']); print('torch' in sys.modules)"
+    code = "import sys; from nst.cli.main import main; main(['stylize', '--help'])"
+    code += "; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=ENVIRONMENT
     )
@@ -350,6 +351,6 @@ def test_a_bug_is_a_traceback_and_exit_code_1(
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("nst.pipeline.stylize", broken)
+    monkeypatch.setattr("nst.api.stylize", broken)
     assert main(["stylize", "content.png", "style.png", *SMALL]) == 1
     assert "ZeroDivisionError: oops" in capsys.readouterr().err

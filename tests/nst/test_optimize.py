@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst import optimize
-from nst.compact import CompactMove
-from nst.config import StyleConfig
+from nst.config.options import StyleConfig
 from nst.errors import NstError
-from nst.moves import LBFGSMove, unpacked
-from nst.objective import Balance, Evaluation
-from nst.optimize import HALVINGS, LBFGS, OPTIMIZERS, Adam, Optimizer
+from nst.losses.objective import Balance, Evaluation
+from nst.optimizers import base as optimize
+from nst.optimizers.base import HALVINGS, LBFGS, OPTIMIZERS, Adam, Optimizer
+from nst.optimizers.compact_lbfgs import CompactMove
+from nst.optimizers.quasi_newton import LBFGSMove, unpacked
 
 GOAL = 0.25
 Objective = Callable[[Tensor], Evaluation]

@@ -25,7 +25,6 @@ from PIL import Image, ImageCms
 
 import nst.outputs.atomic as atomic
 from nst.errors import OutputError, PictureError
-from nst.images import load_picture
 from nst.outputs import (
     ANIMATORS,
     WRITERS,
@@ -36,6 +35,7 @@ from nst.outputs import (
     save_picture,
     srgb_profile,
 )
+from nst.pictures.sizing import load_picture
 
 SETTINGS = {
     "size": 512,

@@ -13,9 +13,9 @@ from test_moves import start
 from torch import Tensor
 
 from fastconv.registry import has
-from nst.compact import CompactMove
-from nst.moves import LBFGSMove, unpacked
-from nst.pairs import NativePairs, Pairs
+from nst.optimizers.compact_lbfgs import CompactMove
+from nst.optimizers.curvature_pairs import NativePairs, Pairs
+from nst.optimizers.quasi_newton import LBFGSMove, unpacked
 
 native_only = pytest.mark.skipif(not has("native"), reason="the native backend is not here")
 
@@ -48,7 +48,7 @@ def test_the_native_operators_move_as_torch_s(
     for _ in range(3 * history + 6):
         y, g = x.clone(), noisy_valley(x, generator)
         with monkeypatch.context() as patched:
-            patched.setattr("nst.pairs.has", lambda name: False)
+            patched.setattr("nst.optimizers.curvature_pairs.has", lambda name: False)
             theirs.load(mine.state())
             theirs.move(y, g)
         assert type(theirs.pairs) is Pairs

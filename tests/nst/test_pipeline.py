@@ -14,13 +14,13 @@ from small_run import CONTENT, SMALL, STYLE, picture, run
 
 import nst
 from fastconv import backends, moments_of, use_backend
-from nst.config import StyleConfig
+from nst.api import plan
+from nst.config.options import StyleConfig
 from nst.errors import ConfigError, LayerError, OutputError, PictureError
-from nst.images import fit_style, load_picture
-from nst.optimize import OPTIMIZERS
+from nst.optimizers.base import OPTIMIZERS
 from nst.outputs import read_settings
-from nst.pipeline import plan
-from nst.run import choose_backend
+from nst.pictures.sizing import fit_style, load_picture
+from nst.run.run import choose_backend
 from nst.samples import scene, swirls
 
 
@@ -306,7 +306,7 @@ def test_a_mistake_is_found_before_anything_is_computed(
     options: dict[str, Any], error: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nst.run.Run.steps", lambda self: pytest.fail("it was computed"))
+    monkeypatch.setattr("nst.run.run.Run.steps", lambda self: pytest.fail("it was computed"))
     with pytest.raises(error):
         run(**options)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from nst.errors import OutputError, PictureError
-from nst.plots import SUFFIXES, feature_grid, gram_picture, plot_losses, write_csv
+from nst.outputs.loss_plots import SUFFIXES, feature_grid, gram_picture, plot_losses, write_csv
 
 
 def run(scales: tuple[int, ...] = (128, 181), steps: int = 20) -> list[dict[str, Any]]:

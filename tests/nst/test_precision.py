@@ -12,14 +12,14 @@ from torch.nn.functional import cosine_similarity
 
 from fastconv import current_precision, moments_of
 from fastconv.errors import BackendUnavailableError
-from nst import computing
-from nst.computing import choose_backend
-from nst.config import StyleConfig
+from nst.config.options import StyleConfig
 from nst.errors import ConfigError
-from nst.networks import Network, _pool, cut_stack
-from nst.objective import Objective
-from nst.precision import PRECISIONS
-from nst.scaling import GradientScale
+from nst.losses.objective import Objective
+from nst.networks import hardware as computing
+from nst.networks.hardware import choose_backend
+from nst.networks.loss_scaling import GradientScale
+from nst.networks.precision import PRECISIONS
+from nst.networks.table import Network, _pool, cut_stack
 
 HALF = {"backend": "torch", "precision": "float16"}
 

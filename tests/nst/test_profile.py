@@ -9,9 +9,9 @@ import torch
 
 import nst
 from fastconv import backends
-from nst.cli import main
-from nst.optimize import Spent
-from nst.profile import Profile, Profiler, table
+from nst.cli.main import main
+from nst.observers.profile import Profile, Profiler, table
+from nst.optimizers.base import Spent
 from nst.samples import SAMPLES
 
 SMALL = {"size": 48, "network": "builtin", "iterations": 3, "scales": 2}

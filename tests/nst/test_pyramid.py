@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nst.errors import ConfigError
-from nst.pyramid import levels
+from nst.run.pyramid import levels
 
 
 def test_sizes_grow_by_the_root_of_two_up_to_the_end() -> None:

@@ -12,11 +12,11 @@ import torch
 from small_run import CONTENT, SMALL, STYLE, run
 
 import nst
-from nst.checkpoint import load, save
 from nst.errors import CheckpointError, OutputError
-from nst.optimize import OPTIMIZERS
+from nst.observers.progress import Observer
+from nst.optimizers.base import OPTIMIZERS
 from nst.outputs.sealed import SEAL, digest, save_sealed
-from nst.progress import Observer
+from nst.run.checkpoint import load, save
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -11,12 +11,12 @@ from drawn import gradient
 from PIL import Image
 
 from nst.errors import PictureError
-from nst.images import load_picture
 from nst.outputs import (
     amplified,
     compare_sheet,
     differences,
 )
+from nst.pictures.sizing import load_picture
 
 
 def test_a_sheet_shows_every_picture_and_label(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from nst.stopping import TOGETHER, finishing_steps
+from nst.run.signals import TOGETHER, finishing_steps
 
 PAIRS = """
 import os, signal, sys, threading, time
-from nst.stopping import finishing_steps
+from nst.run.signals import finishing_steps
 
 def send(first, second, gap):
     os.kill(os.getpid(), first)

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 import nst
 from fastconv import Normalize
-from nst.cli import main
+from nst.cli.main import main
 from nst.errors import CheckpointError, ConfigError, OutputError, WeightsError
-from nst.networks import IMAGENET_MEAN, IMAGENET_STD
+from nst.networks.table import IMAGENET_MEAN, IMAGENET_STD
+from nst.networks.weights import obtain
 from nst.training import Watcher, train
 from nst.training.augment import MILD, STRONG, Dice, Strength, middle, views
 from nst.training.datasets import Pictures, load
@@ -26,7 +27,6 @@ from nst.training.export import QUIETEST, exported_state
 from nst.training.loop import Training, worst_classes
 from nst.training.model import Classifier
 from nst.training.objectives import exemplar, labels
-from nst.weights import obtain
 
 # ---------------------------------------------------------------- views and objectives
 
@@ -152,7 +152,7 @@ def test_resnet50_is_trained_and_loads(folder: Path) -> None:
     chosen = options(folder, arch="resnet50", width=1.0, epochs=1, image_size=32, first_size=32)
     done = train(chosen)
     assert done.path is not None
-    from nst.weights import from_file
+    from nst.networks.weights import from_file
 
     assert from_file("resnet50", done.path).network == "resnet50"
 

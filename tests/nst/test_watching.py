@@ -14,11 +14,19 @@ import torch
 from PIL import Image
 
 import nst
-from nst.checkpoint import _save, load
 from nst.errors import OutputError
-from nst.keeping import checkpoint_path
+from nst.observers.files import checkpoint_path
+from nst.observers.progress import (
+    Bar,
+    Lines,
+    Observer,
+    Observers,
+    losses_in_words,
+    seconds_in_words,
+)
 from nst.outputs import read_settings
-from nst.progress import Bar, Lines, Observer, Observers, losses_in_words, seconds_in_words
+from nst.outputs.sealed import _save
+from nst.run.checkpoint import load
 
 SMALL: dict[str, Any] = {
     "size": 24,

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nst import weights
-from nst._torchvision import import_torchvision
 from nst.errors import WeightsError
-from nst.networks import cut_stack, kind_of, layer_names
-from nst.weights import PUBLISHED, Published, from_file, obtain, on_disk
+from nst.networks import weights
+from nst.networks.table import cut_stack, kind_of, layer_names
+from nst.networks.weights import PUBLISHED, Published, from_file, obtain, on_disk
+from nst.training.torchvision_import import import_torchvision
 
 
 def torchvision_state(name: str, classifier: bool = True) -> dict[str, Tensor]:

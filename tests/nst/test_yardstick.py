@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from fastconv import backends
-from nst.config import StyleConfig
-from nst.objective import LayerChoice, Objective
-from nst.run import build_network
-from nst.weights import Weights
+from nst.config.options import StyleConfig
+from nst.losses.objective import LayerChoice, Objective
+from nst.networks.weights import Weights
+from nst.run.run import build_network
 
 BENCH = Path(__file__).parents[2] / "bench"
 

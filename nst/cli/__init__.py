@@ -1,0 +1,1 @@
+"""The `nst` command: the only folder that prints or exits."""

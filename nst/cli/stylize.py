@@ -1,0 +1,172 @@
+"""From the words of a command line to a StyleConfig.
+
+Later sources win: the preset, the settings in a picture (`--from`) or a checkpoint (`--resume`),
+the TOML file (`--config`), the flags.  The sources are looked for first, because the defaults
+that the help shows follow from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from ..config.options import OUTPUT_PATHS, PRESETS, SECTIONS, Preset, StyleConfig
+from ..config.toml import read_toml
+from ..errors import CheckpointError, ConfigError
+
+Parse = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What `nst stylize` was asked to do."""
+
+    content: Any
+    styles: tuple[Any, ...]
+    config: StyleConfig
+    resume: Path | None
+    dry_run: bool
+    show: bool
+    profile: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """What to do."""
+
+    preset: Preset = "quality"
+    """Where the defaults come from: quality, gatys (the paper) or seed (the tutorials)."""
+    config: Annotated[Path | None, arg(metavar="TOML")] = None
+    """A file of options, with the names that the flags have."""
+    from_: Annotated[Path | None, arg(name="from", metavar="PICTURE")] = None
+    """Repeat what made this picture, with whatever other flags say."""
+    resume: Annotated[Path | None, arg(metavar="CHECKPOINT")] = None
+    """Go on with an unfinished run; no pictures need to be given."""
+    dry_run: Annotated[bool, arg(name="dry-run")] = False
+    """Print the plan and the memory it needs, and stop."""
+    show: bool = False
+    """Open the result in the system's viewer."""
+    profile: bool = False
+    """Print at the end where the time went, layer by layer."""
+    quiet: Annotated[bool, arg(aliases=["-q"])] = False
+    """No progress."""
+
+
+def stylize_config(words: list[str], parse: Parse) -> Call | None:
+    """Read the command line of `nst stylize`; None if it asked for help."""
+    base, content, styles = _base(words)
+    parsed = parse(_form(base), "stylize", words)
+    if parsed is None:
+        return None
+    call: CallOptions = parsed.call
+    options: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        part = getattr(parsed, name)
+        options |= {f.name: getattr(part, f.name) for f in fields(section)}
+    given = parsed.content or content, parsed.styles or styles
+    if call.resume is not None:
+        _check_same_pictures(call.resume, parsed, content, styles)
+    elif given[0] is None or not given[1]:
+        raise ConfigError(
+            "expected CONTENT and STYLE: nst stylize photo.jpg painting.jpg -o out.png"
+        )
+    if options["output"] is None and call.resume is None:
+        options["output"] = _new_name("-".join(Path(path).stem for path in (given[0], *given[1])))
+    config = StyleConfig(**options, preset=call.preset)
+    return Call(*given, config, call.resume, call.dry_run, call.show, call.profile, call.quiet)
+
+
+def _new_name(stem: str) -> Path:
+    """A name that was not asked for replaces no picture that is there."""
+    path, number = Path(f"{stem}.png"), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{stem}-{number}.png")
+    return path
+
+
+def _form(base: StyleConfig) -> type:
+    """The dataclass that tyro reads: pictures by position, then a titled box per section."""
+    content = Annotated[Positional[Path | None], arg(metavar="CONTENT")]
+    styles = Annotated[Positional[tuple[Path, ...]], arg(metavar="STYLE ...")]
+    call = Annotated[CallOptions, OmitArgPrefixes]
+    sections = [
+        (name, Annotated[section, OmitArgPrefixes], field(default=_part(section, base)))
+        for name, section in SECTIONS.items()
+    ]
+    form = make_dataclass(
+        "Stylize",
+        [
+            ("content", content, field(default=None)),
+            ("styles", styles, field(default=())),
+            ("call", call, field(default=CallOptions(base.preset))),
+            *sections,
+        ],
+        frozen=True,
+    )
+    form.__doc__ = "Paint CONTENT in the style of STYLE, or of several."
+    return form
+
+
+def _part(section: type, base: StyleConfig) -> Any:
+    return section(**{f.name: getattr(base, f.name) for f in fields(section)})
+
+
+def _base(words: list[str]) -> tuple[StyleConfig, Any, tuple[Any, ...]]:
+    """The defaults under the flags, and the pictures that a former run used."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("preset", "config", "from", "resume"):
+        peek.add_argument(f"--{name}", nargs="?")
+    seen = vars(peek.parse_known_args(words)[0])
+    content: Any = None
+    styles: tuple[Any, ...] = ()
+    options: dict[str, Any] = {}
+    if seen["resume"] and seen["from"]:
+        raise ConfigError("--resume and --from cannot go together: choose one")
+    if seen["resume"]:
+        from ..run import checkpoint
+
+        saved = checkpoint.load(Path(seen["resume"]))
+        options = saved.config.plain()
+        content, styles = saved.sources["content"], tuple(saved.sources["styles"])
+    elif seen["from"]:
+        content, styles, options = _of_picture(Path(seen["from"]))
+    if seen["config"]:
+        options |= read_toml(seen["config"])
+    preset = options.pop("preset", "quality")
+    if seen["preset"] in PRESETS:  # if it is another word, tyro will name the choices
+        preset = seen["preset"]
+    return StyleConfig.of(preset, **options), content, styles
+
+
+def _of_picture(path: Path) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Pictures and options of the run that made a picture, except where it wrote its files.
+
+    Where `auto` chose the network, the choice is repeated, not the choosing.
+    """
+    from ..outputs import read_settings
+
+    settings = read_settings(path)
+    try:
+        kept = settings["config"]
+        options = {name: kept[name] for name in kept if name not in OUTPUT_PATHS}
+        if options["network"] == "auto" and not options["weights"]:
+            options["network"] = settings["network"].split(":")[0]
+        return settings["content"], tuple(settings["styles"]), options
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} holds no settings of a run: {error} is missing") from None
+
+
+def _check_same_pictures(resume: Path, parsed: Any, content: Any, styles: Any) -> None:
+    given = (parsed.content, parsed.styles)
+    for name, mine, kept in zip(("content", "styles"), given, (content, styles)):
+        theirs = tuple(map(str, kept)) if isinstance(kept, tuple) else str(kept)
+        ours = tuple(map(str, mine)) if isinstance(mine, tuple) else str(mine)
+        if mine and ours != theirs:
+            raise CheckpointError(f"{resume} is of another run: its {name} is {kept}, not {mine}")

@@ -1,0 +1,171 @@
+"""`nst features` and `nst reconstruct`: what a network sees, and what it remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from ..config.options import BackendName, NetworkName
+from ..errors import ConfigError
+
+Lines = list[str]
+Observer = Any  # nst.observers.progress.Observer: importing it would make help wait for torch
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Features:
+    """Draw what a network sees: feature maps, Gram matrices, first filters, channels' favourites.
+
+    One picture and one layer give all of the layer's maps; several pictures, or --layer all, give
+    the strongest maps of each side by side.
+    """
+
+    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE ...")] = ()
+    """The pictures; none for filters and channels."""
+    layer: str = "relu3_1"
+    """The layer, or `all`: every style and content layer."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("features.png")
+    """Where to."""
+    what: Literal["maps", "gram", "filters", "channels"] = "maps"
+    """Feature maps, Gram matrices, the first layer's kernels, or what channels answer to most."""
+    channels: Annotated[tuple[int, ...], arg(metavar="N ...")] = (0, 1, 2, 3, 4, 5, 6, 7)
+    """Which channels of the layer, for --what channels."""
+    network: NetworkName = "auto"
+    """The network."""
+    weights: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Weights from a file of your own."""
+    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "256"
+    """Size at which the network sees the pictures."""
+    backend: BackendName = "auto"
+    """What computes the convolutions."""
+
+    def run(self, observer: Observer) -> Lines:
+        from ..outputs.atomic import check_apart
+        from ..visualize.figures import check_figure_path, save_figure
+
+        check_figure_path(self.output)
+        check_apart({"output": self.output}, {str(path): path for path in self.pictures})
+        needs_picture = self.what in ("maps", "gram")
+        if needs_picture != bool(self.pictures):
+            wanted = "one picture or more" if needs_picture else "no picture"
+            raise ConfigError(f"--what {self.what} expects {wanted}, got {len(self.pictures)}")
+        if needs_picture and len(self.pictures) == 1 and self.layer != ALL:
+            return [f"wrote {self._one_layer(observer)}"]
+        return [f"wrote {save_figure(self._figure(observer), self.output)}"]
+
+    def _one_layer(self, observer: Observer) -> Path:
+        from ..losses.style import gram
+        from ..outputs.loss_plots import feature_grid, gram_picture
+        from ..run.run import features_of
+
+        network, features = features_of(
+            self.pictures[0], self.layer, observer, size=self.size, **self._network()
+        )
+        title = f"{network} {self.layer}"
+        if self.what == "gram":
+            return gram_picture(gram(features), self.output, title)
+        return feature_grid(features, self.output, title)
+
+    def _figure(self, observer: Observer) -> Any:
+        from ..visualize import figures as figures
+        from ..visualize.features import favourites, open_eyes
+
+        if self.what == "channels" and self.layer == ALL:
+            raise ConfigError("--what channels expects one layer, got all")
+        layers = () if self.layer == ALL or self.what == "filters" else (self.layer,)
+        eyes = open_eyes(layers, observer, size=self.size, **self._network())
+        if self.what == "filters":
+            return figures.filters_figure(eyes)
+        if self.what == "channels":
+            found = favourites(eyes, self.layer, self.channels)
+            return figures.favourites_figure(found, self.layer, self.channels)
+        draw = figures.grams_figure if self.what == "gram" else figures.features_figure
+        return draw(eyes, _named(self.pictures))
+
+    def _network(self) -> dict[str, Any]:
+        return {"network": self.network, "weights": self.weights, "backend": self.backend}
+
+
+def _named(pictures: tuple[Path, ...]) -> dict[str, Path]:
+    """Pictures by their names; of two alike, the second is called name (2)."""
+    found: dict[str, Path] = {}
+    for path in pictures:
+        name, count = path.stem, 1
+        while name in found:
+            count += 1
+            name = f"{path.stem} ({count})"
+        found[name] = path
+    return found
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """From noise, find pictures that a layer cannot tell from this one: its content, its style."""
+
+    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    """The picture."""
+    layers: Annotated[tuple[str, ...], arg(metavar="LAYER ...")] = ()
+    """The layers, one reconstruction each; the network's usual style and content layers if none."""
+    what: Literal["content", "style", "both"] = "both"
+    """Content: the features in their places. Style: their statistics, which makes a texture."""
+    cumulative: bool = False
+    """Style from all layers up to each, as in the paper's figure, instead of each layer alone."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("reconstructions.png")
+    """Where to: one sheet."""
+    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "192"
+    """Size of the reconstructions."""
+    iterations: Annotated[int, arg(aliases=["-i"])] = 100
+    """Loss evaluations for each at its first scale."""
+    style_loss: Literal["wasserstein", "covariance", "gram", "gatys"] = "wasserstein"
+    """How the statistics are compared; gatys is the paper's."""
+    seed: int = 0
+    """Seed of the noise."""
+    network: NetworkName = "auto"
+    """The network."""
+    weights: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Weights from a file of your own."""
+    backend: BackendName = "auto"
+    """What computes the convolutions."""
+
+    def run(self, observer: Observer) -> Lines:
+        from ..outputs.atomic import check_apart
+        from ..pictures.sizing import load_picture, parse_size
+        from ..visualize import figures as figures
+        from ..visualize.features import cumulative, open_eyes, reconstruct
+
+        figures.check_figure_path(self.output)
+        check_apart({"output": self.output}, {"the picture": self.picture})
+        original = load_picture(self.picture, parse_size(self.size))
+        same: dict[str, Any] = {"weights": self.weights, "backend": self.backend, "size": self.size}
+        # Opened once, so that a wrong layer is told before anything is computed.
+        eyes = open_eyes(self.layers, observer, network=self.network, **same)
+        layers = self.layers or tuple(eyes.network.layers)
+        same |= {"network": eyes.name, "iterations": (self.iterations,), "seed": self.seed}
+        same |= {"style_loss": self.style_loss}
+        rows: list[list[Any]] = []
+        lines: list[str] = []
+        try:
+            for part in ("content", "style") if self.what == "both" else (self.what,):
+                steps = self.cumulative and part == "style"
+                rows.append([])
+                for chosen in cumulative(layers) if steps else [(layer,) for layer in layers]:
+                    words = f"{part} of {', '.join(chosen)}"
+                    observer.note(words)
+                    now = reconstruct(original, chosen, part, observer, **same)
+                    rows[-1].append(now)
+                    lines.append(f"{words}: loss {now.first:.3g} -> {now.last:.3g}")
+        except KeyboardInterrupt:
+            if rows[0]:
+                observer.note(f"{self._sheet(rows)} has what was done")
+            raise
+        return [*lines, f"wrote {self._sheet(rows)}"]
+
+    def _sheet(self, rows: list[list[Any]]) -> Path:
+        from ..visualize import figures as figures
+
+        figure = figures.reconstructions_figure([row for row in rows if row])
+        return figures.save_figure(figure, self.output)

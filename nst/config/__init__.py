@@ -1,0 +1,1 @@
+"""Every option, once: its default, its help, its checks; presets; TOML files."""

@@ -1,0 +1,1 @@
+"""What is minimised: content, style and variation, as terms of one objective."""

@@ -1,0 +1,1 @@
+"""The networks that read the pictures: table, stacks, weights, precision, hardware."""

@@ -1,0 +1,1 @@
+"""What moves the picture's pixels: Adam and L-BFGS."""

@@ -1,0 +1,111 @@
+"""Checkpoints: an unfinished run in one file, from which it goes on exactly.
+
+A file holds the settings, the pictures at the size of the run, the network's name with a digest
+of its weights, and `Run.state()`.  It needs nothing else: the pictures' own files may be gone.
+Targets (the content's features, the style's statistics) are not kept, they are computed again
+from the same pictures by the same code.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..config.options import StyleConfig
+from ..errors import CheckpointError, ConfigError
+from ..networks.table import state_digest
+from ..outputs.sealed import load_sealed, save_sealed
+from ..pictures.sizing import Picture
+from .run import Inputs, Run
+
+VERSION = 3  # 2 had no digest
+MARK = "nst checkpoint"
+
+
+@dataclass
+class Checkpoint:
+    """What a file holds."""
+
+    config: StyleConfig
+    inputs: Inputs
+    sources: dict[str, Any]  # the pictures' paths as they were given, for the metadata
+    network: str
+    digest: str
+    state: dict[str, Any]
+
+
+def digest_of(network: nn.Module) -> str:
+    """A digest of a network's tensors, to tell other weights under the same name."""
+    return state_digest({key: t.detach().cpu() for key, t in network.state_dict().items()})
+
+
+def save(path: Path, run: Run, sources: dict[str, Any]) -> None:
+    """Write the run to `path`, whole or not at all."""
+    inputs = run.inputs
+    content = {
+        "mark": MARK,
+        "version": VERSION,
+        "config": run.config.plain(),
+        "sources": sources,
+        "pictures": {
+            "content": _plain_picture(inputs.content),
+            "styles": [_plain_picture(style) for style in inputs.styles],
+            "init": inputs.init,
+            "mask": inputs.mask,
+        },
+        "network": run.network.name,
+        "digest": digest_of(run.network),
+        "state": run.state(),
+    }
+    save_sealed(path, content)
+
+
+def _plain_picture(picture: Picture) -> dict[str, Any]:
+    return {"rgb": picture.rgb, "alpha": picture.alpha, "name": picture.name}
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint; CheckpointError if it is not one, or of another version."""
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    if not os.access(path, os.R_OK):
+        raise CheckpointError(f"checkpoint {path} cannot be read: no permission")
+    otherwise = "finish the run with the nst that began it, or start anew"
+    content = load_sealed(path, MARK, VERSION, "a checkpoint of nst", otherwise)
+    try:
+        return _unpack(content)
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: {error}") from None
+
+
+def _unpack(content: dict[str, Any]) -> Checkpoint:
+    pictures, settings = content["pictures"], dict(content["config"])
+    inputs = Inputs(
+        Picture(**pictures["content"]),
+        [Picture(**style) for style in pictures["styles"]],
+        pictures["init"],
+        pictures["mask"],
+    )
+    config = StyleConfig.of(settings.pop("preset"), **settings)
+    state, sources = content["state"], content["sources"]
+    return Checkpoint(config, inputs, sources, content["network"], content["digest"], state)
+
+
+def restore(checkpoint: Checkpoint, run: Run) -> Run:
+    """Put the checkpoint's state into a freshly prepared run, if its network is the same."""
+    if digest_of(run.network) != checkpoint.digest:
+        raise CheckpointError(
+            f"the checkpoint was made with other weights of network {checkpoint.network}; "
+            "give the same --weights, or start anew"
+        )
+    try:
+        run.load_state(checkpoint.state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the checkpoint is damaged: {error!r}; start anew") from None
+    return run

@@ -1,0 +1,1 @@
+"""What networks see: features, reconstructions, figures, measures."""
