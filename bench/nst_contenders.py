@@ -34,13 +34,14 @@ from plain_transfer import (
 from torch import Tensor
 
 from nst.config.options import StyleConfig
-from nst.losses.objective import LayerChoice, Objective
-from nst.networks.table import Network
+from nst.losses.objective import Objective
+from nst.losses.terms import LayerChoice, build_terms, take_style_targets
+from nst.networks.build import build_network
+from nst.networks.network import Network
 from nst.networks.weights import Weights
-from nst.optimizers.base import LBFGS
+from nst.optimizers.lbfgs import LBFGS
 from nst.outputs.writers import to_pixels
 from nst.pictures.sizing import load_picture, resize
-from nst.run.run import build_network
 from nst.samples import SAMPLES
 
 TORCH, CHANNELS_LAST, NST = "torch", "torch channels_last", "nst"
@@ -83,6 +84,19 @@ class NstTransfer:
         return self.optimizer.step(self.objective).values["total"]
 
 
+def network_of(found: Weights, config: StyleConfig) -> Network:
+    network = build_network(found, LAYERS.all, backend=config.backend, padding=config.padding)
+    network.prepare(LAYERS.content, LAYERS.style)
+    return network
+
+
+def objective_of(
+    network: Network, config: StyleConfig, content: Tensor, style: Tensor
+) -> Objective:
+    targets = take_style_targets(network, config, LAYERS, [style])
+    return Objective(network, build_terms(network, config, LAYERS, targets, content))
+
+
 def nst_transfer(
     content: Tensor,
     style: Tensor,
@@ -91,9 +105,8 @@ def nst_transfer(
     backend: str = "native",
 ) -> NstTransfer:
     config = task(backend=backend)
-    found = found or Weights("vgg19", dict(weights()), "random")
-    network = build_network(config, found, LAYERS)
-    objective = Objective(network, config, LAYERS, content, [style])
+    network = network_of(found or Weights("vgg19", dict(weights()), "random"), config)
+    objective = objective_of(network, config, content, style)
     x = content if start is None else start
     return NstTransfer(network, objective, LBFGS(x, config, lambda text: None))
 
@@ -108,12 +121,12 @@ def coarse_to_fine(size: int, most: int) -> Iterator[tuple[float, NstTransfer]]:
     Yields the loss after each evaluation at full size, and the run as it stands there.
     """
     config = task(history=20)
-    network = build_network(config, Weights("vgg19", dict(weights()), "random"), LAYERS)
+    network = network_of(Weights("vgg19", dict(weights()), "random"), config)
     content, style = picture("scene", size), picture("swirls", size)
     optimizer: LBFGS | None = None
     for side, steps in (*COARSE, (size, most)):
         here = resize(content, (side, side))
-        objective = Objective(network, config, LAYERS, here, [resize(style, (side, side))])
+        objective = objective_of(network, config, here, resize(style, (side, side)))
         if optimizer is None:
             optimizer = LBFGS(here, config, lambda text: None)
         else:

@@ -271,7 +271,7 @@ show(mechanics.receptive_figure(drawn_picture(256)))
 
 # %%
 from nst.samples import scene, swirls
-from nst.visualize.features import open_eyes, reconstruct
+from nst.visualize.features import feature_reader, reconstruct
 from nst.visualize.figures import (
     features_figure,
     grams_figure,
@@ -280,8 +280,8 @@ from nst.visualize.figures import (
 )
 
 content, style = scene(2 * SIZE), swirls(2 * SIZE)
-eyes = open_eyes(network="builtin", size=SIZE)
-show(features_figure(eyes, {"content": content, "style": style}))
+reader = feature_reader(network="builtin", size=SIZE)
+show(features_figure(reader, {"content": content, "style": style}))
 
 # %% [markdown]
 # ## 9. What a layer remembers
@@ -291,7 +291,7 @@ show(features_figure(eyes, {"content": content, "style": style}))
 # forgotten where things are. What is left is how the picture is painted.
 
 # %%
-show(grams_figure(eyes, {"content": content, "style": style}))
+show(grams_figure(reader, {"content": content, "style": style}))
 
 # %% [markdown]
 # The proof: start from noise and change the *pixels* (the network stays as it is) until one layer

@@ -15,22 +15,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Observer": "observers.progress",
+    "Observer": "run.observer",
     "Picture": "pictures.sizing",
-    "Result": "api",
-    "Step": "run.run",
+    "Result": "run.result",
+    "Step": "run.step",
     "StyleConfig": "config.options",
+    "Stylizer": "api",
     "iterate": "api",
     "load_picture": "pictures.sizing",
     "stylize": "api",
 }
 
 if TYPE_CHECKING:
-    from .api import Result, iterate, stylize
+    from .api import Stylizer, iterate, stylize
     from .config.options import StyleConfig
-    from .observers.progress import Observer
     from .pictures.sizing import Picture, load_picture
-    from .run.run import Step
+    from .run.observer import Observer
+    from .run.result import Result
+    from .run.step import Step
 
 __all__ = [
     "Observer",
@@ -38,6 +40,7 @@ __all__ = [
     "Result",
     "Step",
     "StyleConfig",
+    "Stylizer",
     "__version__",
     "iterate",
     "load_picture",

@@ -1,4 +1,4 @@
-"""stylize() and iterate(): the way from pictures and options to a Result, wired together."""
+"""Stylizer, stylize() and iterate(): the only file that wires the stages together."""
 
 from __future__ import annotations
 
@@ -6,54 +6,119 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from torch import Tensor
-
-from .config.options import OUTPUT_NAMES, OUTPUT_PATHS, StyleConfig
+from .config.options import OUTPUT_NAMES, OUTPUT_PATHS, STARTS, StyleConfig
 from .errors import CheckpointError, ConfigError, OutputError
-from .observers.files import CheckpointKeeper, FrameKeeper, check_outputs, write_tables
-from .observers.progress import Observer, Observers
-from .outputs import save_picture
+from .networks.weights import Weights
+from .observers.files import CheckpointKeeper, FrameKeeper, write_tables
 from .outputs.atomic import check_apart
-from .outputs.writers import to_pixels, writer_for
+from .outputs.paths import check_outputs
+from .outputs.writers import writer_for
+from .pictures.sizing import Picture
 from .run import checkpoint as checkpoints
-from .run.plan import check_memory, expected_network, plan_in_words
-from .run.run import STARTS, Run, Step, load_inputs
+from .run.engine import Engine
+from .run.inputs import Inputs, fitted_styles, load_content, load_inputs, load_styles, with_start
+from .run.observer import Observer, Observers
+from .run.plan import expected_setup, plan_in_words
+from .run.result import Result
+from .run.run import MoreTerms, Run, no_more_terms
 from .run.signals import finishing_steps
+from .run.step import Step
 
 Callback = Callable[[Step], Any]
+Sources = dict[str, Any]  # the pictures' paths as they were given, for the metadata
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a run gives."""
+class Stylizer:
+    """Style transfer prepared once, for any number of contents.
 
-    rgb: Tensor  # (1, 3, h, w) in [0, 1]
-    alpha: Tensor | None  # the content's, (1, 1, h, w)
-    losses: list[dict[str, float]]  # one row per iteration
-    config: StyleConfig
-    network: str  # its name, and where its weights come from
-    computed: str  # by which backend, where, and in which precision
-    seconds: float  # of computing
-    notes: list[str]  # what the run had to say
-    settings: dict[str, Any]  # all that is kept in a file's metadata
-    interrupted: bool = False
-    checkpoint: Path | None = None  # where an interrupted run can be resumed from
-    frames: Path | None = None  # the folder of frames, if there is one
+        paint = nst.Stylizer("painting.jpg", size=512)
+        paint("one.jpg").image.save("one.png")
+        paint("two.jpg", output="two.png")
 
-    @property
-    def image(self) -> Image.Image:
-        """The picture for Pillow, with the content's alpha."""
-        return Image.fromarray(to_pixels(self.rgb, self.alpha))
+    Weights are read and checked, the network is built, and the styles are read when it is made;
+    the styles' statistics are taken at the first content and kept for others of the same size.
+    `options` are those of `stylize`; at a call, those about outputs (`output=`, `plot=`, ...) may
+    be given anew.
+    """
 
-    def save(self, path: Path | str) -> Path:
-        """Write the picture with its settings, in the format of the suffix."""
-        config = self.config
-        return save_picture(path, self.rgb, self.alpha, self.settings, config.quality, config.bits)
+    def __init__(
+        self,
+        style: Any,
+        *,
+        config: StyleConfig | None = None,
+        observer: Observer | None = None,
+        preset: str = "quality",
+        weights: Weights | None = None,
+        **options: Any,
+    ) -> None:
+        config = config.but(**options) if config else StyleConfig.of(preset, **options)
+        self.config, self.observer = config, observer or Observer()
+        styles = list(style) if isinstance(style, list | tuple) else [style]
+        self._style_names = [_name(one) for one in styles]
+        self._given_styles = styles
+        self._styles = load_styles(config, styles)
+        self._fitted: tuple[tuple[int, int], list[Picture]] | None = None
+        self.engine = Engine.prepare(config, self.observer, weights=weights)
+
+    def __call__(
+        self,
+        content: Any,
+        *,
+        observer: Observer | None = None,
+        callback: Callback | None = None,
+        more_terms: MoreTerms = no_more_terms,
+        **outputs: Any,
+    ) -> Result:
+        """Paint one content; `outputs` are the options about outputs."""
+        config = self._with_outputs(outputs)
+        self._check(config, content)
+        run = self._run(content, observer, more_terms)
+        check_outputs(config, run.inputs.content.hw)
+        return _painted(run, config, self._sources(content), None, callback)
+
+    def iterate(
+        self,
+        content: Any,
+        *,
+        observer: Observer | None = None,
+        more_terms: MoreTerms = no_more_terms,
+    ) -> Iterator[Step]:
+        """The same as a generator of Steps; nothing is written, stop whenever you like."""
+        return self._run(content, observer, more_terms).steps()
+
+    def _with_outputs(self, outputs: dict[str, Any]) -> StyleConfig:
+        for name in outputs:
+            if name not in OUTPUT_NAMES:
+                raise ConfigError(
+                    f"a Stylizer is made with its options; at a call only outputs may be given, "
+                    f"not {name!r}"
+                )
+        return self.config.but(**outputs)
+
+    def _check(self, config: StyleConfig, content: Any) -> None:
+        check_outputs(config)
+        _check_apart(config, content, self._given_styles)
+
+    def _sources(self, content: Any) -> Sources:
+        return {"content": _name(content), "styles": self._style_names}
+
+    def _run(self, content: Any, observer: Observer | None, more_terms: MoreTerms) -> Run:
+        picture = load_content(self.config, content)
+        self.engine.setup.check_memory(picture.hw)
+        inputs = with_start(self.config, picture, self._styles_for(picture))
+        return Run(self.engine, inputs, observer or self.observer, more_terms)
+
+    def _styles_for(self, content: Picture) -> list[Picture]:
+        """The styles fitted to this content; the same list again for another of its size."""
+        if self.config.preserve_color == "match":  # they take on the content's colours
+            return fitted_styles(self.config, content, self._styles)
+        if self._fitted is None or self._fitted[0] != content.hw:
+            self._fitted = content.hw, fitted_styles(self.config, content, self._styles)
+        return self._fitted[1]
 
 
 def stylize(
@@ -77,29 +142,17 @@ def stylize(
     False to end the run early.
     """
     observer = observer or Observer()
-    run, sources = _begin(content, style, config, resume, observer, preset, options)
-    target = run.config.output
-    if target and run.inputs.content.alpha is not None and not writer_for(target).has_alpha:
-        run.note(f"{target}: JPEG has no transparency; the picture is laid on white")
-    keepers = [observer]
-    if run.config.save_every or run.config.animate:
-        keepers.append(FrameKeeper(run.config))
-    if run.config.checkpoint or run.config.output:
-        keepers.append(CheckpointKeeper(run, sources, resume))
-    watching = Observers(*keepers)
-    try:
-        with finishing_steps(observer.note) as stop:
-            for step in run.steps():
-                watching.step(step)
-                if (callback is not None and callback(step) is False) or stop.is_set():
-                    break
-            interrupted = stop.is_set() and not run.finished
-            return _finish(run, sources, keepers, interrupted)  # which no signal cuts short either
-    except OutputError as error:  # such as a frame that found the disk full
-        _rescue(error, run, sources, keepers)
-        raise
-    finally:
-        watching.close()
+    if resume is not None:
+        run, wanted, sources = _resumed(Path(resume), config, options, observer)
+        return _painted(run, wanted, sources, resume, callback)
+    config = _config(content, style, config, preset, options)
+    # everything that can be wrong with the pictures and outputs is found before weights are read
+    inputs, sources = _inputs(config, content, style)
+    setup = expected_setup(config)
+    setup.levels(inputs.content.hw)
+    setup.check_memory(inputs.content.hw)
+    run = Run.prepare(config, inputs, observer)
+    return _painted(run, config, sources, None, callback)
 
 
 def iterate(content: Any, style: Any, *, preset: str = "quality", **options: Any) -> Iterator[Step]:
@@ -108,74 +161,73 @@ def iterate(content: Any, style: Any, *, preset: str = "quality", **options: Any
     Nothing is written; stop whenever you like.
     """
     observer = options.pop("observer", None) or Observer()
-    run, _ = _begin(content, style, None, None, observer, preset, options)
-    return run.steps()
+    return Stylizer(style, observer=observer, preset=preset, **options).iterate(content)
 
 
 def plan(
-    content: Any, style: Any, config: StyleConfig, resume: Path | str | None = None
-) -> list[str]:
-    """What a run would do and need, in lines; nothing is fetched and nothing computed."""
-    if resume is not None:
-        saved = checkpoints.load(Path(resume))
-        inputs, network, config = saved.inputs, saved.network, saved.config
-    else:
-        check_outputs(config)
-        styles = list(style) if isinstance(style, list | tuple) else [style]
-        _check_apart(config, content, styles)
-        inputs = load_inputs(config, content, styles)
-        network = expected_network(config)
-    return plan_in_words(config, inputs, network)
-
-
-def _begin(
     content: Any,
     style: Any,
-    config: StyleConfig | None,
-    resume: Path | str | None,
-    observer: Observer,
-    preset: str,
-    options: dict[str, Any],
-) -> tuple[Run, dict[str, Any]]:
+    config: StyleConfig,
+    resume: Path | str | None = None,
+) -> list[str]:
+    """What a run would do and need, in lines; nothing is fetched and nothing computed.
+
+    What the run would refuse is refused.
+    """
     if resume is not None:
-        return _resumed(Path(resume), config, options, observer)
+        saved = checkpoints.load(Path(resume))
+        _check_resumption(Path(resume), saved, config)
+        return plan_in_words(expected_setup(config, saved.network), saved.inputs)
+    inputs, _ = _inputs(config, content, style)
+    return plan_in_words(expected_setup(config), inputs)
+
+
+def _config(
+    content: Any, style: Any, config: StyleConfig | None, preset: str, options: dict[str, Any]
+) -> StyleConfig:
     if content is None or style is None:
         raise ConfigError("expected a content and a style picture")
-    config = config.but(**options) if config else StyleConfig.of(preset, **options)
+    return config.but(**options) if config else StyleConfig.of(preset, **options)
+
+
+def _inputs(config: StyleConfig, content: Any, style: Any) -> tuple[Inputs, Sources]:
     check_outputs(config)
     styles = list(style) if isinstance(style, list | tuple) else [style]
     _check_apart(config, content, styles)
-    sources = {"content": _name(content), "styles": [_name(one) for one in styles]}
     inputs = load_inputs(config, content, styles)
     check_outputs(config, inputs.content.hw)
-    check_memory(config, inputs, expected_network(config))
-    return Run.prepare(config, inputs, observer), sources
+    return inputs, {"content": _name(content), "styles": [_name(one) for one in styles]}
 
 
 def _resumed(
     path: Path, config: StyleConfig | None, options: dict[str, Any], observer: Observer
-) -> tuple[Run, dict[str, Any]]:
-    saved = checkpoints.load(path)
-    wanted = saved.config.but(**options) if config is None else config.but(**options)
+) -> tuple[Run, StyleConfig, Sources]:
+    saved = checkpoints.load(path, options)
+    wanted = (config or saved.config).but(**options)
+    _check_resumption(path, saved, wanted)
+    network = saved.network if saved.config.weights is None else None
+    run = Run.prepare(wanted, saved.inputs, observer, network)
+    return checkpoints.restore(saved, run), wanted, saved.sources
+
+
+def _check_resumption(path: Path, saved: checkpoints.Checkpoint, wanted: StyleConfig) -> None:
+    """The settings must be the checkpoint's but for the outputs, and these must be writable."""
+    before = saved.config.plain()
     for name, value in wanted.plain().items():
-        kept = saved.config.plain()[name]
-        if name not in OUTPUT_NAMES and value != kept:
+        if name not in OUTPUT_NAMES and value != before[name]:
             raise CheckpointError(
-                f"{path} is of another run: it has {name} = {kept!r}, not {value!r}; leave the "
-                "option away, or start anew"
+                f"{path} is of another run: it has {name} = {before[name]!r}, not {value!r}; "
+                "leave the option out, or start anew"
             )
     check_outputs(wanted, resumed=path)
     _check_apart(wanted, saved.sources["content"], saved.sources["styles"])
-    network = saved.network if saved.config.weights is None else None
-    run = Run.prepare(wanted, saved.inputs, observer, network)
-    return checkpoints.restore(saved, run), saved.sources
 
 
 def _check_apart(config: StyleConfig, content: Any, styles: Sequence[Any]) -> None:
     """OutputError if a file would replace one that is read, or another output."""
     read = {"the content": content, "the mask": config.mask, "the weights": config.weights}
     read |= {f"style {nth}": style for nth, style in enumerate(styles, start=1)}
-    if config.init not in STARTS:
+    if config.init not in STARTS if isinstance(config.init, str) else True:
         read["the start"] = config.init
     check_apart({name: getattr(config, name) for name in OUTPUT_PATHS}, read)
 
@@ -185,37 +237,58 @@ def _name(source: Any) -> str:
     return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"
 
 
-def _result(
-    run: Run, sources: dict[str, Any], keepers: Sequence[Observer], interrupted: bool
+def _painted(
+    run: Run,
+    config: StyleConfig,
+    sources: Sources,
+    resumed: Path | str | None,
+    callback: Callback | None,
 ) -> Result:
-    frames = next((k for k in keepers if isinstance(k, FrameKeeper)), None)
-    return Result(
-        rgb=run.final_picture(),
-        alpha=run.inputs.content.alpha,
-        losses=run.history,
-        config=run.config,
-        network=f"{run.network.name}: {run.source}",
-        computed=run.computed,
-        seconds=run.seconds,
-        notes=run.notes,
-        settings=_settings(run, sources),
-        interrupted=interrupted,
-        frames=frames.folder if frames else None,
-    )
+    """Run to the end, or to a signal's, and write what was asked for."""
+    target = config.output
+    if target and run.inputs.content.alpha is not None and not writer_for(target).has_alpha:
+        run.note(f"{target}: JPEG has no transparency; the picture is laid on white")
+    keepers: list[Observer] = [run.observer]
+    if config.save_every or config.animate:
+        keepers.append(FrameKeeper(config))
+    if config.checkpoint or config.output:
+        keepers.append(CheckpointKeeper(run, config, sources, resumed))
+    watching = Observers(*keepers)
+    try:
+        with finishing_steps(run.observer.note) as stop:
+            watching.begin(run)
+            for step in run.steps():
+                watching.step(step)
+                if (callback is not None and callback(step) is False) or stop.is_set():
+                    break
+            interrupted = stop.is_set() and not run.finished
+            # which no signal cuts short either
+            return _finish(run, config, sources, keepers, interrupted)
+    except OutputError as error:  # such as a frame that found the disk full
+        _rescue(error, run, config, sources, keepers)
+        raise
+    finally:
+        watching.close()
 
 
 def _finish(
-    run: Run, sources: dict[str, Any], keepers: Sequence[Observer], interrupted: bool
+    run: Run,
+    config: StyleConfig,
+    sources: Sources,
+    keepers: Sequence[Observer],
+    interrupted: bool,
 ) -> Result:
     """The picture first, then the checkpoint: whatever else may fail, they are there."""
-    result = _result(run, sources, keepers, interrupted)
-    if run.config.output is not None:
-        result.save(run.config.output)
+    frames = next((k for k in keepers if isinstance(k, FrameKeeper)), None)
     kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
+    result = Result.of(run, config, sources, interrupted)
+    result = replace(result, frames=frames.folder if frames else None)
+    if config.output is not None:
+        result.save(config.output)
     if kept is not None and interrupted:
-        result = replace(result, checkpoint=kept.save(run))
-    write_tables(result)
-    for frames in (k for k in keepers if isinstance(k, FrameKeeper)):
+        result = replace(result, checkpoint=kept.save())
+    write_tables(result.losses, config)
+    if frames is not None:
         frames.animate()
     if kept is not None and not interrupted:
         kept.remove()
@@ -223,38 +296,24 @@ def _finish(
 
 
 def _rescue(
-    error: OutputError, run: Run, sources: dict[str, Any], keepers: Sequence[Observer]
+    error: OutputError,
+    run: Run,
+    config: StyleConfig,
+    sources: Sources,
+    keepers: Sequence[Observer],
 ) -> None:
     """A file could not be written: keep the run, and the picture if it is not there yet.
 
-    Where the checkpoint finds no room in its own place, it goes to the system's temporary folder.
+    Where the checkpoint finds no space in its own place, it goes to the system's temporary folder.
     """
     kept = next((k for k in keepers if isinstance(k, CheckpointKeeper)), None)
     if kept is None or not run.history:
         return
     for path in (kept.path, Path(tempfile.gettempdir()) / f"nst-{kept.path.name}"):
         with suppress(OutputError):
-            checkpoints.save(path, run, sources)
+            checkpoints.save(path, run, config, sources)
             error.args = (f"{error}; nothing is lost, go on with: nst stylize --resume {path}",)
             break
     with suppress(OutputError):
-        if run.config.output is not None:
-            _result(run, sources, keepers, interrupted=True).save(run.config.output)
-
-
-def _settings(run: Run, sources: dict[str, Any]) -> dict[str, Any]:
-    from . import __version__
-
-    return {
-        "nst": __version__,
-        **sources,
-        "network": f"{run.network.name}: {run.source}",
-        "computed": run.computed,
-        "config": run.config.plain(),
-        "iterations": len(run.history),
-        "seconds": round(run.seconds, 2),
-        "losses": {k: run.history[-1][k] for k in ("total", "content", "style")}
-        if run.history
-        else {},
-        "notes": run.notes,
-    }
+        if config.output is not None:
+            Result.of(run, config, sources, interrupted=True).save(config.output)

@@ -6,16 +6,17 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from ..config.options import BackendName
 from ..errors import ConfigError
 from .train import Train
 from .visualize import Features, Reconstruct
 
 Lines = list[str]
-Observer = Any  # nst.observers.progress.Observer: importing it would make help wait for torch
+Observer = Any  # nst.run.observer.Observer: importing it would make help wait for torch
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Demo:
     """Size of the result."""
     iterations: Annotated[int, arg(aliases=["-i"])] = 120
     """Loss evaluations at the first scale."""
-    backend: Literal["auto", "native", "torch", "numba", "naive"] = "auto"
+    backend: BackendName = "auto"
     """What computes the convolutions."""
 
     def run(self, observer: Observer) -> Lines:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..api import stylize
-from ..observers.progress import Observer
 from ..outputs import compare_sheet, save_picture
 from ..pictures.sizing import load_picture, parse_size
+from ..run.observer import Observer
 from ..samples import mosaic, scene, swirls
 
 

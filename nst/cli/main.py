@@ -136,11 +136,12 @@ def _one_line(box: str, name: str) -> str:
 
 
 def _observer(quiet: bool = False) -> Any:
-    from ..observers.progress import Bar, Lines, Observer
+    from ..observers.progress import Bar, LogLines
+    from ..run.observer import Observer
 
     if quiet:
         return Observer()
-    return Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
+    return Bar(sys.stderr) if sys.stderr.isatty() else LogLines(sys.stderr)
 
 
 def _stylize(words: list[str]) -> int:
@@ -156,7 +157,7 @@ def _stylize(words: list[str]) -> int:
             print(line)
         return 0
     from ..observers.profile import Profiler
-    from ..observers.progress import Observers
+    from ..run.observer import Observers
 
     profiler = Profiler()
     watching = [_observer(call.quiet), *([profiler] if call.profile else [])]

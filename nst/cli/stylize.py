@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ..config.options import OUTPUT_PATHS, PRESETS, SECTIONS, Preset, StyleConfig
+from ..config.options import OUTPUT_PATHS, SECTIONS, PresetName, StyleConfig
+from ..config.presets import PRESETS
 from ..config.toml import read_toml
 from ..errors import CheckpointError, ConfigError
 
@@ -40,7 +41,7 @@ class Call:
 class CallOptions:
     """What to do."""
 
-    preset: Preset = "quality"
+    preset: PresetName = "quality"
     """Where the defaults come from: quality, gatys (the paper) or seed (the tutorials)."""
     config: Annotated[Path | None, arg(metavar="TOML")] = None
     """A file of options, with the names that the flags have."""

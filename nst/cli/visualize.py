@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from ..config.options import BackendName, NetworkName
+from ..config.options import BackendName, NetworkName, StyleLossName
 from ..errors import ConfigError
 
 Lines = list[str]
-Observer = Any  # nst.observers.progress.Observer: importing it would make help wait for torch
+Observer = Any  # nst.run.observer.Observer: importing it would make help wait for torch
 ALL = "all"
 
 
@@ -45,7 +45,7 @@ class Features:
 
     def run(self, observer: Observer) -> Lines:
         from ..outputs.atomic import check_apart
-        from ..visualize.figures import check_figure_path, save_figure
+        from ..outputs.figure_files import check_figure_path, save_figure
 
         check_figure_path(self.output)
         check_apart({"output": self.output}, {str(path): path for path in self.pictures})
@@ -59,32 +59,32 @@ class Features:
 
     def _one_layer(self, observer: Observer) -> Path:
         from ..losses.style import gram
-        from ..outputs.loss_plots import feature_grid, gram_picture
-        from ..run.run import features_of
+        from ..outputs.figure_files import save_figure
+        from ..visualize.features import feature_reader
+        from ..visualize.figures import feature_maps_figure, gram_figure
 
-        network, features = features_of(
-            self.pictures[0], self.layer, observer, size=self.size, **self._network()
-        )
-        title = f"{network} {self.layer}"
+        reader = feature_reader((self.layer,), observer, size=self.size, **self._network())
+        features = reader.features(self.pictures[0])[self.layer]
+        title = f"{reader.name} {self.layer}"
         if self.what == "gram":
-            return gram_picture(gram(features), self.output, title)
-        return feature_grid(features, self.output, title)
+            return save_figure(gram_figure(gram(features), title), self.output)
+        return save_figure(feature_maps_figure(features, title), self.output)
 
     def _figure(self, observer: Observer) -> Any:
         from ..visualize import figures as figures
-        from ..visualize.features import favourites, open_eyes
+        from ..visualize.features import favourites, feature_reader
 
         if self.what == "channels" and self.layer == ALL:
             raise ConfigError("--what channels expects one layer, got all")
         layers = () if self.layer == ALL or self.what == "filters" else (self.layer,)
-        eyes = open_eyes(layers, observer, size=self.size, **self._network())
+        reader = feature_reader(layers, observer, size=self.size, **self._network())
         if self.what == "filters":
-            return figures.filters_figure(eyes)
+            return figures.filters_figure(reader)
         if self.what == "channels":
-            found = favourites(eyes, self.layer, self.channels)
+            found = favourites(reader, self.layer, self.channels)
             return figures.favourites_figure(found, self.layer, self.channels)
         draw = figures.grams_figure if self.what == "gram" else figures.features_figure
-        return draw(eyes, _named(self.pictures))
+        return draw(reader, _named(self.pictures))
 
     def _network(self) -> dict[str, Any]:
         return {"network": self.network, "weights": self.weights, "backend": self.backend}
@@ -120,7 +120,7 @@ class Reconstruct:
     """Size of the reconstructions."""
     iterations: Annotated[int, arg(aliases=["-i"])] = 100
     """Loss evaluations for each at its first scale."""
-    style_loss: Literal["wasserstein", "covariance", "gram", "gatys"] = "wasserstein"
+    style_loss: StyleLossName = "wasserstein"
     """How the statistics are compared; gatys is the paper's."""
     seed: int = 0
     """Seed of the noise."""
@@ -133,18 +133,20 @@ class Reconstruct:
 
     def run(self, observer: Observer) -> Lines:
         from ..outputs.atomic import check_apart
+        from ..outputs.figure_files import check_figure_path
         from ..pictures.sizing import load_picture, parse_size
-        from ..visualize import figures as figures
-        from ..visualize.features import cumulative, open_eyes, reconstruct
+        from ..visualize.features import cumulative, feature_reader, reconstruct
 
-        figures.check_figure_path(self.output)
+        check_figure_path(self.output)
         check_apart({"output": self.output}, {"the picture": self.picture})
         original = load_picture(self.picture, parse_size(self.size))
-        same: dict[str, Any] = {"weights": self.weights, "backend": self.backend, "size": self.size}
-        # Opened once, so that a wrong layer is told before anything is computed.
-        eyes = open_eyes(self.layers, observer, network=self.network, **same)
-        layers = self.layers or tuple(eyes.network.layers)
-        same |= {"network": eyes.name, "iterations": (self.iterations,), "seed": self.seed}
+        same: dict[str, Any] = {"backend": self.backend, "size": self.size}
+        # Read once: weights for all, and a wrong layer is reported before anything is computed.
+        reader = feature_reader(
+            self.layers, observer, network=self.network, weights=self.weights, **same
+        )
+        layers = self.layers or reader.layers
+        same |= {"iterations": (self.iterations,), "seed": self.seed}
         same |= {"style_loss": self.style_loss}
         rows: list[list[Any]] = []
         lines: list[str] = []
@@ -155,7 +157,7 @@ class Reconstruct:
                 for chosen in cumulative(layers) if steps else [(layer,) for layer in layers]:
                     words = f"{part} of {', '.join(chosen)}"
                     observer.note(words)
-                    now = reconstruct(original, chosen, part, observer, **same)
+                    now = reconstruct(original, chosen, part, observer, reader.weights, **same)
                     rows[-1].append(now)
                     lines.append(f"{words}: loss {now.first:.3g} -> {now.last:.3g}")
         except KeyboardInterrupt:
@@ -165,7 +167,7 @@ class Reconstruct:
         return [*lines, f"wrote {self._sheet(rows)}"]
 
     def _sheet(self, rows: list[list[Any]]) -> Path:
-        from ..visualize import figures as figures
+        from ..outputs.figure_files import save_figure
+        from ..visualize.figures import reconstructions_figure
 
-        figure = figures.reconstructions_figure([row for row in rows if row])
-        return figures.save_figure(figure, self.output)
+        return save_figure(reconstructions_figure([row for row in rows if row]), self.output)

@@ -13,18 +13,44 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import arg
 
 from ..errors import ConfigError, did_you_mean
+from ..tables import check_word, load, metavar, word_of
+from .presets import PRESETS
 
-Preset = Literal["quality", "gatys", "seed"]
-NetworkName = Literal["auto", "builtin", "vgg19", "vgg16", "resnet50"]
-BackendName = Literal["auto", "native", "torch", "numba", "naive"]
 Names = tuple[str, ...]
+BACKENDS = ("auto", "native", "torch", "numba", "naive")  # fastconv's table, which brings torch
+STARTS = ("content", "style", "random", "gray")
+# What can be named, by option: a row of such a table is all that adds a choice, also to the help.
+# The tables lie beside what they name, above this folder, so they are found by name.
+TABLES = {
+    "network": ("nst.networks.table:NETWORKS", ("auto",)),
+    "style_loss": ("nst.losses.table:STYLE_LOSSES", ()),
+    "content_loss": ("nst.losses.table:CONTENT_LOSSES", ()),
+    "optimizer": ("nst.optimizers.table:OPTIMIZERS", ()),
+}
+
+
+def choices_of(option: str) -> tuple[str, ...]:
+    """The words for an option: the rows of its table, and what stands for none of them."""
+    where, more = TABLES[option]
+    return (*more, *load(option, where))
+
+
+def named(option: str) -> Any:
+    """How the help page shows an option whose choices are the rows of a table."""
+    return arg(metavar=metavar(choices_of(option)))
+
+
+NetworkName = Annotated[str, named("network")]
+StyleLossName = Annotated[str, named("style_loss")]
+BackendName = Annotated[str, arg(metavar="|".join(BACKENDS))]
+PresetName = Annotated[str, arg(metavar="|".join(PRESETS))]
 
 
 @dataclass(frozen=True)
@@ -84,9 +110,9 @@ class NetworkOptions:
 class LossOptions:
     """What the result should share with the content and with the style."""
 
-    style_loss: Literal["wasserstein", "covariance", "gram", "gatys"] = "wasserstein"
+    style_loss: StyleLossName = "wasserstein"
     """How the statistics of style features are compared."""
-    content_loss: Literal["mse", "gatys"] = "mse"
+    content_loss: Annotated[str, named("content_loss")] = "mse"
     """How content features are compared: mean of squares, or the paper's half sum."""
     normalize: bool = True
     """Divide each loss by its target's own scale, so that weights hold for every size."""
@@ -107,7 +133,7 @@ class LossOptions:
 class OptimizerOptions:
     """How the picture is found."""
 
-    optimizer: Literal["adam", "lbfgs", "adamw"] = "adam"
+    optimizer: Annotated[str, named("optimizer")] = "adam"
     """adam (averaged) keeps structure, lbfgs is sharp; adamw is plain, slowed on a plateau."""
     iterations: Annotated[tuple[int, ...], arg(aliases=["-i"], metavar="N ...")] = (200,)
     """Loss evaluations at the first scale (later ones get fewer), or one number per scale."""
@@ -156,45 +182,6 @@ SECTIONS: dict[str, type] = {
     "output": OutputOptions,
 }
 
-CONV_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-PRESETS: dict[str, dict[str, Any]] = {
-    "quality": {},
-    # The paper, with the weights of its authors' own code: layers by 1/channels^2, the content
-    # as a mean instead of half a sum, so that the weights do not depend on the size.
-    "gatys": {
-        "optimizer": "lbfgs",
-        "init": "random",
-        "pooling": "avg",
-        "padding": "zero",
-        "style_loss": "gatys",
-        "normalize": False,
-        "content_weight": 1.0,
-        "style_weight": 1.3,  # theirs are 1000 / channels^2 for mean squares: 4 times our row
-        "style_layer_weights": (64.0, 16.0, 4.0, 1.0, 1.0),
-        "color_weight": 0.0,
-        "tv_weight": 0.0,
-        "scales": 1,
-        "iterations": (500,),
-        "history": 100,
-    },
-    # What most tutorials do: convolution layers, Gram matrices over C*H*W, 1 to a million.
-    "seed": {
-        "optimizer": "lbfgs",
-        "padding": "zero",
-        "content_layers": ("conv4_2",),
-        "style_layers": CONV_LAYERS,
-        "style_loss": "gram",
-        "normalize": False,
-        "content_weight": 1.0,
-        "style_weight": 1e6,
-        "color_weight": 0.0,
-        "tv_weight": 0.0,
-        "scales": 1,
-        "iterations": (300,),
-        "history": 100,
-    },
-}
-
 
 @dataclass(frozen=True)
 class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, PictureOptions):
@@ -203,7 +190,7 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
     `StyleConfig.of(preset, **options)` starts from a preset; the constructor from `quality`.
     """
 
-    preset: Preset = "quality"
+    preset: PresetName = "quality"
     """Where the defaults come from: quality, gatys (the paper) or seed (the tutorials)."""
 
     def __post_init__(self) -> None:
@@ -226,7 +213,8 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
 
     def plain(self) -> dict[str, Any]:
         """The settings as numbers, words and lists, for metadata, TOML and checkpoints."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        plain = {name: _plain(getattr(self, name)) for name in OPTION_NAMES}
+        return plain | {name: word_of(getattr(self, name)) for name in TABLES}
 
     def _tidy(self) -> None:
         for name in ("content_layers", "style_layers"):
@@ -235,9 +223,13 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
             self._set(name, tuple(_number(name, w) for w in _split(getattr(self, name))))
         counts = self.iterations
         self._set("iterations", tuple(_count("iterations", n) for n in _split(counts)))
-        for name in ("weights", "mask", "output", "plot", "csv", "animate", "checkpoint"):
+        for name in ("weights", "output", "plot", "csv", "animate", "checkpoint"):
             self._set(name, _path(name, getattr(self, name)))
-        self._set("init", str(self.init))
+        for name in ("init", "mask"):  # in Python they may also be pictures, arrays or tensors
+            given = getattr(self, name)
+            if isinstance(given, str | os.PathLike):
+                is_word = name == "init" and given in STARTS
+                self._set(name, str(given) if is_word else _path(name, given))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -248,6 +240,8 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
             if value not in choices:
                 hint = did_you_mean(str(value), map(str, choices))
                 raise ConfigError(f"{name} has no choice {value!r}: {hint}")
+        for name in TABLES:
+            check_word(name, getattr(self, name), choices_of(name))
 
     def _check_numbers(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -276,7 +270,8 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
 
 def _choices() -> dict[str, tuple[Any, ...]]:
     hints = get_type_hints(StyleConfig)
-    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
+    choices = {n: get_args(hint) for n, hint in hints.items() if get_origin(hint) is Literal}
+    return {**choices, "backend": BACKENDS, "preset": tuple(PRESETS)}
 
 
 CHOICES = _choices()
@@ -365,9 +360,11 @@ def _path(name: str, value: Any) -> Path | None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return str(value) if isinstance(value, Path) else f"<{type(value).__name__}>"
 
 
 def parse_memory(text: str) -> int | None:

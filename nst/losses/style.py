@@ -1,28 +1,22 @@
-"""The losses: content, style by statistics of features, total variation.
+"""Style losses: how far the statistics of features are from the style's.
 
 f is a feature map (1, c, h, w) seen as c signals of m = h w values.  A style loss knows of it
-only the moments, which the network hands out without f itself.  With `normalize`, each
-loss is divided by the same loss of its target against nothing (all zeros for style, the
-channels' means for content), so that a weight means the same at every size, for every network
-and every layer.
+only the moments, mean and covariance, which the network hands out without f itself.
 
-A style loss is a row of STYLE_LOSSES: `statistics` turns features into tensors that can be
-averaged over several styles, `distance` compares them with the target's.
+A style loss is an object like `StyleLoss`: `statistics` turns moments into tensors that can be
+averaged over several styles, `distance` compares them with the target's.  To add one, write it and
+give it a row in table.py; a loss of the user's own needs no row (docs/extending.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+from torch import Tensor
 
 from fastconv import Moments, conv2d, gram_distance, mean_square, moments_of
-from fastconv.memory import Recycler
 from fastconv.registry import has
 
 Statistics = tuple[Tensor, ...]
@@ -48,30 +42,6 @@ def gram(f: Features) -> Tensor:
 
 def _scaled_gram(mean: Tensor, covariance: Tensor, scale: float) -> Tensor:
     return torch.addr(covariance, mean, mean, beta=scale, alpha=scale)
-
-
-def _gram_over_c(f: Features) -> Statistics:
-    mean, covariance = mean_and_covariance(f)
-    return (_scaled_gram(mean, covariance, 1 / len(mean)),)
-
-
-def _gram_alone(f: Features) -> Statistics:
-    return (gram(f),)
-
-
-def _paper(a: Statistics, b: Statistics) -> Tensor:
-    """sum (G - A)^2 / (4 N^2), which is the paper's 1 / (4 N^2 M^2) with G summed over M."""
-    return mean_square(a[0], b[0]) / 4
-
-
-def _mean_square(a: Statistics, b: Statistics) -> Tensor:
-    return mean_square(a[0], b[0])
-
-
-def _sum_square(a: Statistics, b: Statistics) -> Tensor:
-    """|mu - mu'|^2 + |S - S'|, both in the units of a variance."""
-    means = (a[0] - b[0]).square().sum()
-    return means + (a[1] - b[1]).square().sum().add(1e-12).sqrt()
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -124,39 +94,32 @@ def _regular(s: Tensor) -> Tensor:
     )
 
 
-def _prepare_wasserstein(target: Statistics) -> Statistics:
-    """The target's covariance, made regular, and its root, computed once."""
-    mean, covariance = target
-    covariance = _regular(covariance)
-    return mean, covariance, _root(covariance)
+class StyleLoss:
+    """What a style loss can do.  Only `statistics` and `distance` have no default.
 
-
-def _wasserstein(a: Statistics, b: Statistics) -> Tensor:
-    """Squared 2-Wasserstein distance of two Gaussians.
-
-    |mu - mu'|^2 + tr(S + S' - 2 (S'^1/2 S S'^1/2)^1/2), with b = (mu', S', S'^1/2).
+    Moments are those of one picture: mean (1, c), covariance (1, c, c).
     """
-    mean, covariance = a[0], _regular(a[1])
-    cross = b[2] @ covariance @ b[2]
-    spread = covariance.trace() + b[1].trace() - 2 * _TraceOfRoot.apply(cross)
-    return (mean - b[0]).square().sum() + spread.clamp(min=0)
 
+    def statistics(self, moments: Moments) -> Statistics:
+        """Tensors that can be averaged over several styles."""
+        raise NotImplementedError
 
-def _grams_apart(f: Features, target: Statistics, by_channels: bool = True) -> Tensor:
-    moments = moments_of(f) if isinstance(f, Tensor) else f
-    return gram_distance(moments, target[0], 1 / moments.mean.shape[1] if by_channels else 1.0)
+    def distance(self, found: Statistics, target: Statistics) -> Tensor:
+        """A number that is 0 where both agree, differentiable to `found`."""
+        raise NotImplementedError
 
+    def prepare(self, target: Statistics) -> Statistics:
+        """What `distance` wants to have as its target, computed once."""
+        return target
 
-@dataclass(frozen=True)
-class StyleRow:
-    """A row of STYLE_LOSSES; `straight` is `distance` of `statistics` where less will do for it."""
+    def size(self, target: Statistics) -> Tensor:
+        """The distance from nothing, by which `normalize` divides; `target` as it was averaged."""
+        nothing = tuple(torch.zeros_like(each) for each in target)
+        return self.distance(nothing, self.prepare(target))
 
-    about: str
-    statistics: Callable[[Features], Statistics]
-    distance: Callable[[Statistics, Statistics], Tensor]
-    size: Callable[[Statistics], Tensor]  # the distance from nothing, for `normalize`
-    prepare: Callable[[Statistics], Statistics] = lambda target: target
-    straight: Callable[[Features, Statistics], Tensor] | None = None
+    def value(self, moments: Moments, target: Statistics) -> Tensor:
+        """`distance` of `statistics`, or the same by fewer steps."""
+        return self.distance(self.statistics(moments), target)
 
 
 def _power(target: Statistics) -> Tensor:
@@ -164,136 +127,103 @@ def _power(target: Statistics) -> Tensor:
     return target[0].square().sum() + target[1].trace()
 
 
-STYLE_LOSSES: dict[str, StyleRow] = {
-    "wasserstein": StyleRow(
-        "2-Wasserstein distance between Gaussians of the features",
-        mean_and_covariance,
-        _wasserstein,
-        _power,
-        _prepare_wasserstein,
-    ),
-    "covariance": StyleRow(
-        "means and covariances of the features", mean_and_covariance, _sum_square, _power
-    ),
-    "gram": StyleRow(
-        "mean square of Gram matrices over c h w, as in most tutorials",
-        _gram_over_c,
-        _mean_square,
-        lambda target: target[0].square().mean(),
-        straight=_grams_apart,
-    ),
-    "gatys": StyleRow(
-        "the paper's 1/(4 N^2 M^2) sum of squares of Gram matrices",
-        _gram_alone,
-        _paper,
-        lambda target: target[0].square().mean() / 4,
-        straight=lambda f, target: _grams_apart(f, target, by_channels=False) / 4,
-    ),
-}
+class Wasserstein(StyleLoss):
+    """Squared 2-Wasserstein distance of two Gaussians.
 
-CONTENT_LOSSES: dict[str, Callable[[Tensor, Tensor, Recycler | None], Tensor]] = {
-    "mse": mean_square,
-    "gatys": lambda f, p, memory: mean_square(f, p, memory) * (f.numel() / 2),
-}
+    |mu - mu'|^2 + tr(S + S' - 2 (S'^1/2 S S'^1/2)^1/2), target (mu', S', S'^1/2).
+    """
+
+    def statistics(self, moments: Moments) -> Statistics:
+        return mean_and_covariance(moments)
+
+    def prepare(self, target: Statistics) -> Statistics:
+        """The target's covariance, made regular, and its root."""
+        mean, covariance = target
+        covariance = _regular(covariance)
+        return mean, covariance, _root(covariance)
+
+    def distance(self, found: Statistics, target: Statistics) -> Tensor:
+        mean, covariance = found[0], _regular(found[1])
+        cross = target[2] @ covariance @ target[2]
+        spread = covariance.trace() + target[1].trace() - 2 * _TraceOfRoot.apply(cross)
+        return (mean - target[0]).square().sum() + spread.clamp(min=0)
+
+    def size(self, target: Statistics) -> Tensor:
+        return _power(target)
 
 
-def _scaled(loss: Tensor, scale: float) -> Tensor:
-    """Between two kernels nothing of Python is in the caches, and a product with 1 is felt."""
-    return loss if scale == 1.0 else loss * scale
+class Covariance(StyleLoss):
+    """|mu - mu'|^2 + |S - S'|, both in the units of a variance."""
+
+    def statistics(self, moments: Moments) -> Statistics:
+        return mean_and_covariance(moments)
+
+    def distance(self, found: Statistics, target: Statistics) -> Tensor:
+        means = (found[0] - target[0]).square().sum()
+        return means + (found[1] - target[1]).square().sum().add(1e-12).sqrt()
+
+    def size(self, target: Statistics) -> Tensor:
+        return _power(target)
 
 
-class StyleLoss(nn.Module):
-    """A loss layer: how far the features' statistics are from those of the style(s)."""
+class PaperGram(StyleLoss):
+    """sum (G - A)^2 / (4 N^2), which is the paper's 1 / (4 N^2 M^2) with G summed over M."""
 
-    kind = "style"
-    reads = "moments"
+    factor = 0.25
 
-    def __init__(self, name: str, target: Statistics, normalize: bool) -> None:
-        super().__init__()
-        self.row = STYLE_LOSSES[name]
-        self.target = self.row.prepare(target)
-        self.scale = 1.0 if not normalize else 1 / max(float(self.row.size(target)), 1e-12)
+    def scale(self, channels: int) -> float:
+        """Of the Gram matrix."""
+        return 1.0
 
-    def forward(self, f: Features) -> Tensor:
-        if self.row.straight:
-            return _scaled(self.row.straight(f, self.target), self.scale)
-        return _scaled(self.row.distance(self.row.statistics(f), self.target), self.scale)
+    def statistics(self, moments: Moments) -> Statistics:
+        mean, covariance = mean_and_covariance(moments)
+        return (_scaled_gram(mean, covariance, self.scale(len(mean))),)
 
+    def distance(self, found: Statistics, target: Statistics) -> Tensor:
+        return mean_square(found[0], target[0]) * self.factor
 
-class ContentLoss(nn.Module):
-    """A loss layer: how far the features are from the content's, place by place."""
+    def size(self, target: Statistics) -> Tensor:
+        return target[0].square().mean() * self.factor
 
-    kind = "content"
-    reads = "features"
-
-    def __init__(self, name: str, target: Tensor, normalize: bool) -> None:
-        super().__init__()
-        self.compare, self.target = CONTENT_LOSSES[name], target
-        self.memory = Recycler.like(target)
-        nothing = target.mean((2, 3), keepdim=True).expand_as(target)
-        size = float(self.compare(nothing, target, self.memory)) if normalize else 1.0
-        self.scale = 1 / max(size, 1e-12)
-
-    def forward(self, f: Tensor) -> Tensor:
-        return _scaled(self.compare(f, self.target, self.memory), self.scale)
+    def value(self, moments: Moments, target: Statistics) -> Tensor:
+        distance = gram_distance(moments, target[0], self.scale(moments.mean.shape[1]))
+        return distance if self.factor == 1.0 else distance * self.factor
 
 
-def blend(name: str, features: Sequence[Features], weights: Sequence[float]) -> Statistics:
+class Gram(PaperGram):
+    """mean (G / c - A / c)^2: Gram matrices over c h w, as in most tutorials."""
+
+    factor = 1.0
+
+    def scale(self, channels: int) -> float:
+        return 1 / channels
+
+
+class StyleDistance:
+    """A style loss with its target; of several pictures, the mean of theirs.
+
+    With `normalize` it is divided by the loss of the target against nothing, so that a weight
+    means the same at every size, for every network and every layer.
+    """
+
+    def __init__(self, loss: StyleLoss, target: Statistics, normalize: bool) -> None:
+        self.loss, self.target = loss, loss.prepare(target)
+        self.scale = 1.0 if not normalize else 1 / max(float(loss.size(target)), 1e-12)
+
+    def __call__(self, moments: Moments) -> Tensor:
+        # with few operators: between two kernels nothing of Python is in the caches
+        value = (
+            self.loss.value(moments, self.target) if len(moments.mean) == 1 else self._mean(moments)
+        )
+        return value if self.scale == 1.0 else value * self.scale
+
+    def _mean(self, moments: Moments) -> Tensor:
+        each = (Moments(*pair) for pair in zip(moments.mean.split(1), moments.covariance.split(1)))
+        return torch.stack([self.loss.value(one, self.target) for one in each]).mean()
+
+
+def blend(loss: StyleLoss, moments: Sequence[Moments], weights: Sequence[float]) -> Statistics:
     """The weighted mean of several styles' statistics; for one style, simply its own."""
     total = sum(weights)
-    each = [STYLE_LOSSES[name].statistics(f) for f in features]
+    each = [loss.statistics(one) for one in moments]
     return tuple(sum(w / total * s for w, s in zip(weights, column)) for column in zip(*each))  # type: ignore[misc]
-
-
-# Neighbours of a pixel: which part of the padded picture is compared with which, and how much.
-NEIGHBOURS = (
-    ((slice(None), slice(1, None)), (slice(None), slice(None, -1)), 1.0),  # right
-    ((slice(1, None), slice(None)), (slice(None, -1), slice(None)), 1.0),  # down
-    ((slice(1, None), slice(1, None)), (slice(None, -1), slice(None, -1)), 0.5),  # falling
-    ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None)), 0.5),  # rising
-)
-
-
-class _TotalVariation(torch.autograd.Function):
-    """Value and gradient in one go: half the passes of autograd's, and no graph."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
-        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        gradient = torch.zeros_like(padded) if ctx.needs_input_grad[0] else None
-        total = x.new_zeros(())
-        for (y1, x1), (y0, x0), weight in NEIGHBOURS:
-            difference = padded[..., y1, x1] - padded[..., y0, x0]
-            flat = difference.view(-1)
-            total += torch.dot(flat, flat) * (weight / flat.numel())
-            if gradient is not None:
-                difference *= 2 * weight / flat.numel()
-                gradient[..., y1, x1] += difference
-                gradient[..., y0, x0] -= difference
-        if gradient is not None:
-            ctx.save_for_backward(_folded(gradient))
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad
-
-
-def _folded(padded: Tensor) -> Tensor:
-    """What arrives at the replicated border belongs to the pixels that were replicated."""
-    padded[..., 1, :] += padded[..., 0, :]
-    padded[..., -2, :] += padded[..., -1, :]
-    padded[..., 1] += padded[..., 0]
-    padded[..., -2] += padded[..., -1]
-    return padded[..., 1:-1, 1:-1].contiguous()
-
-
-def total_variation(x: Tensor) -> Tensor:
-    """Mean of squared differences between neighbours, diagonals included at half weight.
-
-    The border is replicated first: otherwise the outermost pixels have fewer neighbours, and
-    the frame of the picture is left rough.
-    """
-    return _TotalVariation.apply(x)  # type: ignore[no-any-return]

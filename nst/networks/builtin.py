@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import WeightsError
-from .table import State, state_digest
+from .stacks import State, state_digest
 
 BUILTIN_FILE = Path(__file__).parents[1] / "data" / "builtin.safetensors"
 ABOUT_BUILTIN = "trained by this project on 1,000 photographs (docs/builtin.md)"

@@ -1,9 +1,16 @@
-"""ResNet's bottleneck block, with torchvision's names so that its weights load as they are."""
+"""ResNet's layers: conv1 bn1 relu1 pool1 block1_1 ... block4_3, each block as one.
+
+Modules have torchvision's names, so that its weights load as they are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .vgg import Stack, pool
 
 
 class Bottleneck(nn.Module):
@@ -32,3 +39,20 @@ class Bottleneck(nn.Module):
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         return F.relu(self.bn3(self.conv3(y)) + shortcut)
+
+
+def resnet50_stack(blocks: Sequence[int], pooling: str) -> Stack:
+    """ResNet-50's layers, each block as one."""
+    layers: Stack = [
+        ("conv1", nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)),
+        ("bn1", nn.BatchNorm2d(64)),
+        ("relu1", nn.ReLU()),
+        ("pool1", pool(pooling, 3, 1)),
+    ]
+    channels = 64
+    for stage, count in enumerate(blocks, start=1):
+        for i in range(1, count + 1):
+            width, stride = 64 * 2 ** (stage - 1), 2 if i == 1 and stage > 1 else 1
+            layers.append((f"block{stage}_{i}", Bottleneck(channels, width, stride)))
+            channels = 4 * width
+    return layers

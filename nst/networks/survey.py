@@ -18,7 +18,8 @@ from fastconv.geometry import ConvGeometry, geometry_of
 from fastconv.registry import load, resolve
 
 from ..errors import ConfigError
-from .table import cut_stack, kind_of, layer_names, shortest_side
+from .stacks import cut_stack, layer_names
+from .table import Kind, kind_of, shortest_side
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LayerRow:
 
 
 def survey(
-    name: str, hw: tuple[int, int], layers: Sequence[str] = (), pooling: str = ""
+    name: str | Kind, hw: tuple[int, int], layers: Sequence[str] = (), pooling: str = ""
 ) -> list[LayerRow]:
     """The rows of a network for pictures of hw, up to the deepest of `layers` (or the end).
 
@@ -150,7 +151,11 @@ BASE_BYTES = 400 * 2**20
 
 
 def estimated_bytes(
-    name: str, layers: Sequence[str], hw: tuple[int, int], history: int, value_bytes: int = 4
+    name: str | Kind,
+    layers: Sequence[str],
+    hw: tuple[int, int],
+    history: int,
+    value_bytes: int = 4,
 ) -> int:
     """Memory at the peak of a step at hw, about: what autograd keeps, and what moves.
 
@@ -169,7 +174,12 @@ def estimated_bytes(
 
 
 def largest_size(
-    name: str, layers: Sequence[str], hw: tuple[int, int], history: int, limit: int
+    name: str | Kind,
+    layers: Sequence[str],
+    hw: tuple[int, int],
+    history: int,
+    value_bytes: int,
+    limit: int,
 ) -> int:
     """The longest side, of pictures shaped like hw, whose run fits into `limit` bytes; or 0."""
     low, high = 0, max(hw)
@@ -177,7 +187,7 @@ def largest_size(
         middle = (low + high + 1) // 2
         smaller = max(1, hw[0] * middle // max(hw)), max(1, hw[1] * middle // max(hw))
         try:
-            fits = estimated_bytes(name, layers, smaller, history) <= limit
+            fits = estimated_bytes(name, layers, smaller, history, value_bytes) <= limit
         except RuntimeError:  # too small for the pools
             fits = True
         low, high = (middle, high) if fits else (low, middle - 1)

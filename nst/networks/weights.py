@@ -25,9 +25,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import WeightsError
+from ..errors import ConfigError, WeightsError
 from .builtin import ABOUT_BUILTIN, builtin_state
-from .table import State, cut_stack, kind_of, layer_names, state_digest
+from .stacks import State, cut_stack, layer_names, state_digest
+from .table import Kind, kind_of
 
 CONNECT_SECONDS = 10.0
 Downloading = Callable[[int, int], None]  # bytes so far, bytes in all (0 if unknown)
@@ -62,18 +63,25 @@ PUBLISHED = {
 class Weights:
     """The tensors of a network under our names, and where they come from in words."""
 
-    network: str
+    network: str | Kind
     state: State
     source: str
 
+    @property
+    def kind(self) -> Kind:
+        """The row of the network."""
+        return kind_of(self.network)
+
 
 def obtain(
-    name: str,
+    name: str | Kind,
     path: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
     downloading: Downloading = lambda done, total: None,
 ) -> Weights:
     """The weights for `--network name --weights path`; `note` is told of every choice made."""
+    if isinstance(name, Kind) or ":" in name:
+        return _own(kind_of(name), path)
     if path is not None:
         return from_file(name, path)
     if name == "builtin":
@@ -86,6 +94,26 @@ def obtain(
         reason = str(error).split(";")[0]
         note(f"network auto: the built-in network, since {reason}")
         return Weights("builtin", builtin_state(), ABOUT_BUILTIN)
+
+
+def expected_kind(name: str | Kind, path: Path | None) -> Kind:
+    """The network that `obtain` will give, as far as can be told without fetching anything."""
+    if path is not None and isinstance(name, str):
+        return from_file(name, path).kind
+    if name != "auto":
+        return kind_of(name)
+    return kind_of("vgg19" if on_disk("vgg19") else "builtin")
+
+
+def _own(kind: Kind, path: Path | None) -> Weights:
+    """A network of the user's own comes with its weights."""
+    if not kind.trained:
+        raise ConfigError(
+            f"network {kind.name}: expected a Kind with trained=True, whose stack has its weights"
+        )
+    if path is not None:
+        raise ConfigError(f"network {kind.name} has weights of its own; leave --weights out")
+    return Weights(kind, {}, kind.about)
 
 
 def cache_folder() -> Path:

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastconv.frozen.clock import Clock
 
-from ..networks.table import Network
+from ..networks.network import Network
 from ..optimizers.base import Spent
-from .progress import Observer
-
-if TYPE_CHECKING:
-    from ..run.run import Run, Step
+from ..run.observer import Observer
+from ..run.run import Run
+from ..run.step import Step
 
 Part = tuple[float, float]  # seconds forward, backward
 
@@ -50,7 +48,7 @@ class Profile:
 def clock_for(network: Network) -> Clock:
     """Lets the network's time be taken from now on."""
     clock = Clock()
-    network.run.clock = clock
+    network.clock = clock
     return clock
 
 
@@ -86,21 +84,25 @@ class Profiler(Observer):
 
     def __init__(self) -> None:
         self.run: Run | None = None
+        self.clock: Clock | None = None
         self.steps = 0
         self.seconds = 0.0
 
+    def begin(self, run: Run) -> None:
+        self.run = run
+
     def step(self, step: Step) -> None:
         now = time.perf_counter()
-        if self.run is None:
-            assert step.run.optimizer is not None
-            self.run, self.spent = step.run, Spent()
-            step.run.optimizer.spent = self.spent
-            self.clock, self.began = clock_for(step.run.network), now
+        if self.clock is None:
+            assert self.run is not None
+            assert self.run.optimizer is not None
+            self.spent = self.run.optimizer.spent = Spent()
+            self.clock, self.began = clock_for(self.run.network), now
             return
         self.steps, self.seconds = self.steps + 1, now - self.began
 
     def found(self) -> Profile | None:
-        if self.run is None or self.steps == 0:
+        if self.run is None or self.clock is None or self.steps == 0:
             return None
         return profile(self.run.network, self.clock, self.spent, self.seconds, self.steps)
 

@@ -1,65 +1,27 @@
-"""What tells the user how a run is going: observers, of which the command line picks one.
+"""How a run is going, for the user: a live bar on a terminal, or lines into a pipe.
 
-An `Observer` is told of remarks, downloads and steps, and by default does nothing.  `Bar` draws
-a live line on a terminal or in a notebook, `Lines` writes a line now and then into a pipe.
+`Bar` draws a live line on a terminal or in a notebook, `LogLines` writes a line now and then.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-if TYPE_CHECKING:
-    from ..run.run import Step
-
-
-class Observer:
-    """The base: sees everything and does nothing."""
-
-    def note(self, text: str) -> None:
-        """A remark in words, such as which network was chosen."""
-
-    def downloading(self, done: int, total: int) -> None:
-        """So many bytes of a file have come; total is 0 if it is not known."""
-
-    def step(self, step: Step) -> None:
-        """An iteration is done."""
-
-    def close(self) -> None:
-        """The run has ended, in whatever way."""
-
-
-class Observers(Observer):
-    """Several observers as one."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self.observers = observers
-
-    def note(self, text: str) -> None:
-        for observer in self.observers:
-            observer.note(text)
-
-    def downloading(self, done: int, total: int) -> None:
-        for observer in self.observers:
-            observer.downloading(done, total)
-
-    def step(self, step: Step) -> None:
-        for observer in self.observers:
-            observer.step(step)
-
-    def close(self) -> None:
-        for observer in self.observers:
-            observer.close()
+from ..losses.term import groups
+from ..run.observer import Observer
+from ..run.step import Step
 
 
 def losses_in_words(row: dict[str, float]) -> str:
-    """The three losses of a step.
+    """The total and each group of terms.
 
-    >>> losses_in_words({"total": 0.5, "content": 1.25, "style": 0.0123})
+    >>> losses_in_words({"iteration": 3, "total": 0.5, "content": 1.25, "style": 0.0123})
     'loss 0.5 content 1.25 style 0.0123'
     """
-    return f"loss {row['total']:.4g} content {row['content']:.4g} style {row['style']:.4g}"
+    words = {"total": "loss"}
+    return " ".join(f"{words.get(name, name)} {value:.4g}" for name, value in groups(row).items())
 
 
 def seconds_in_words(seconds: float) -> str:
@@ -73,13 +35,13 @@ def seconds_in_words(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-class Clock:
+class Pace:
     """The time that is left: of this scale by its own pace, of larger ones by their pixels."""
 
     def __init__(self) -> None:
         self.scale, self.began, self.first = 0, 0.0, 0
 
-    def pace(self, step: Step) -> str:
+    def words(self, step: Step) -> str:
         """Seconds per iteration at this scale and time left in all; empty before it is known."""
         now = time.perf_counter()
         if step.scale != self.scale:
@@ -87,10 +49,7 @@ class Clock:
         if step.iteration == self.first:
             return ""
         each = (now - self.began) / (step.iteration - self.first)
-        levels = step.run.levels[step.scale - 1 :]
-        here = step.level.height * step.level.width
-        work = sum(level.iterations * level.height * level.width / here for level in levels)
-        left = seconds_in_words(each * (work - step.run.done))
+        left = seconds_in_words(each * step.left)
         return f" {each:.2g} s/it, {left} left"
 
 
@@ -116,7 +75,7 @@ class Bar(Observer):
     """A live bar by tqdm; in a notebook its widget."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream, self.clock = stream and Surviving(stream), Clock()
+        self.stream, self.pace = stream and Surviving(stream), Pace()
         self.bar: Any = None
         self.loading: Any = None
 
@@ -146,7 +105,7 @@ class Bar(Observer):
                 file=self.stream,
                 bar_format="{desc} {bar} {n_fmt}/{total_fmt}{postfix}",
             )
-        pace = self.clock.pace(step)
+        pace = self.pace.words(step)
         self.bar.set_description_str(
             f"scale {step.scale}/{step.scales} {step.level.width}x{step.level.height}",
             refresh=False,
@@ -160,13 +119,13 @@ class Bar(Observer):
                 bar.close()
 
 
-class Lines(Observer):
+class LogLines(Observer):
     """Plain lines: the first and last step of each scale, and one every few seconds."""
 
     SECONDS = 10.0
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream, self.clock, self.told = Surviving(stream), Clock(), 0.0
+        self.stream, self.pace, self.told = Surviving(stream), Pace(), 0.0
         self.quarter = 0
 
     def _say(self, text: str) -> None:
@@ -183,8 +142,8 @@ class Lines(Observer):
             self._say(f"weights: {done >> 20} of {total >> 20} MB")
 
     def step(self, step: Step) -> None:
-        pace = self.clock.pace(step)
-        edge = step.run.done in (1, step.level.iterations)
+        pace = self.pace.words(step)
+        edge = step.done in (1, step.level.iterations)
         if not edge and time.perf_counter() - self.told < self.SECONDS:
             return
         self.told = time.perf_counter()

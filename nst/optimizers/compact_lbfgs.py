@@ -1,10 +1,10 @@
 """L-BFGS that never asks its device for a number: the compact form.
 
-moves.py's form reads every inner product: on CUDA each reading waits for all that the card has
-still to do, and on a CPU each goes through memory by itself.  Here all pairs are rows of one
-matrix (pairs.py, with measured times), which is read twice a move, once for all products and once
-for the step; products and decisions stay where they are, and a pair that says nothing is masked
-instead of left out.
+two_loop_lbfgs.py's form reads every inner product: on CUDA each reading waits for all that the card
+has still to do, and on a CPU each goes through memory by itself.  Here all pairs are rows of one
+matrix (curvature_pairs.py, with measured times), which is read twice a move, once for all products
+and once for the step; products and decisions stay where they are, and a pair that says nothing is
+masked instead of left out.
 
     H g = c g + S R^-T ((D + c Y Y^T) u - c w) - c Y^T u,    u = R^-1 S g,    w = Y g
 
@@ -20,16 +20,17 @@ import torch
 from torch import Tensor
 
 from .curvature_pairs import NativePairs, Pairs, pairs_for
-from .quasi_newton import LBFGSMove, QuasiNewtonMove, State, free_of, resized, scale_of, unpacked
+from .quasi_newton import QuasiNewtonMove, State, free_of, resized, scale_of, unpacked
+from .two_loop_lbfgs import TwoLoopMove
 
 
 def lbfgs_move(device: torch.device, *how: Any) -> QuasiNewtonMove:
     """The form of L-BFGS for a device: MPS has no float64, which the small systems need."""
-    return (LBFGSMove if device.type == "mps" else CompactMove)(*how)
+    return (TwoLoopMove if device.type == "mps" else CompactMove)(*how)
 
 
 class CompactMove(QuasiNewtonMove):
-    """The same moves as LBFGSMove's, with the pairs in a matrix (pairs.py)."""
+    """The same moves as TwoLoopMove's, with the pairs in a matrix (curvature_pairs.py)."""
 
     def _forget(self) -> None:
         self.pairs: Pairs | NativePairs | None = None
@@ -152,7 +153,7 @@ class CompactMove(QuasiNewtonMove):
         return [row for row in order if bool(self.is_kept[row])]
 
     def state(self) -> State:
-        """LBFGSMove's, so that a run can go on elsewhere, and what makes it go on exactly here."""
+        """TwoLoopMove's, so that a run can go on elsewhere, and what it takes to do so exactly."""
         pairs = self.pairs
         if pairs is None:
             return {"pairs": [], "scale": 1.0, "before": None, "step": None}

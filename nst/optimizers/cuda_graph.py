@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..losses.objective import Evaluation
+from ..losses.evaluation import Evaluation
 
 Objective = Callable[[Tensor], Evaluation]
 Work = Callable[[], tuple[Evaluation, Tensor, Tensor]]

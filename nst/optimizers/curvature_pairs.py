@@ -14,7 +14,7 @@ two cores with so many pairs, caches full of something else, as a network leaves
                                           10     20    100
     native                               5.8    9.0     35
     torch's operators, float32            12     17     55
-    moves.py's form                       16     23     98
+    two-loop recursion                     16     23     98
 """
 
 from __future__ import annotations

@@ -9,18 +9,21 @@ from the same pictures by the same code.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ..config.options import StyleConfig
+from ..config.options import TABLES, StyleConfig
 from ..errors import CheckpointError, ConfigError
-from ..networks.table import state_digest
+from ..networks.stacks import state_digest
 from ..outputs.sealed import load_sealed, save_sealed
 from ..pictures.sizing import Picture
-from .run import Inputs, Run
+from ..tables import OWN
+from .inputs import Inputs
+from .run import Run
 
 VERSION = 3  # 2 had no digest
 MARK = "nst checkpoint"
@@ -43,13 +46,13 @@ def digest_of(network: nn.Module) -> str:
     return state_digest({key: t.detach().cpu() for key, t in network.state_dict().items()})
 
 
-def save(path: Path, run: Run, sources: dict[str, Any]) -> None:
-    """Write the run to `path`, whole or not at all."""
+def save(path: Path, run: Run, config: StyleConfig, sources: dict[str, Any]) -> None:
+    """Write the run to `path`, whole or not at all; `config` is the run's with its outputs."""
     inputs = run.inputs
     content = {
         "mark": MARK,
         "version": VERSION,
-        "config": run.config.plain(),
+        "config": config.plain(),
         "sources": sources,
         "pictures": {
             "content": _plain_picture(inputs.content),
@@ -68,8 +71,11 @@ def _plain_picture(picture: Picture) -> dict[str, Any]:
     return {"rgb": picture.rgb, "alpha": picture.alpha, "name": picture.name}
 
 
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint; CheckpointError if it is not one, or of another version."""
+def load(path: Path, given: Mapping[str, Any] | None = None) -> Checkpoint:
+    """Read a checkpoint; CheckpointError if it is not one, or of another version.
+
+    `given` are options in whose place the run had objects of the user's own.
+    """
     if path.is_dir():
         raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
     if not path.is_file():
@@ -79,13 +85,21 @@ def load(path: Path) -> Checkpoint:
     otherwise = "finish the run with the nst that began it, or start anew"
     content = load_sealed(path, MARK, VERSION, "a checkpoint of nst", otherwise)
     try:
-        return _unpack(content)
+        return _unpack(path, content, given or {})
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: {error}") from None
 
 
-def _unpack(content: dict[str, Any]) -> Checkpoint:
+def _unpack(path: Path, content: dict[str, Any], given: Mapping[str, Any]) -> Checkpoint:
     pictures, settings = content["pictures"], dict(content["config"])
+    for name in TABLES:
+        if str(settings[name]).startswith(OWN):
+            if name not in given:
+                raise CheckpointError(
+                    f"{path} was made with a {name} of your own ({settings[name]}): give it again, "
+                    f"nst.stylize(resume=..., {name}=...)"
+                )
+            settings[name] = given[name]
     inputs = Inputs(
         Picture(**pictures["content"]),
         [Picture(**style) for style in pictures["styles"]],

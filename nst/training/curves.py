@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..outputs.atomic import atomic_path
+from fastconv import UnsupportedError
+from fastconv.figures import Figure, drawing
+
+from ..outputs.figure_files import save_figure
+from ..outputs.loss_plots import write_csv
 
 COLUMNS = ("epoch", "step", "size", "learning_rate", "loss", "test_loss", "top1", "top5", "seconds")
 
@@ -17,22 +20,24 @@ def write_curves(rows: list[dict[str, float]], output: Path) -> None:
 
     rows have the keys COLUMNS, one per evaluation.
     """
-    with atomic_path(output.with_suffix(".csv")) as temporary, temporary.open("w") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{row[key]:.6g}" for key in COLUMNS} for row in rows)
+    numbers = [{key: f"{row[key]:.6g}" for key in COLUMNS} for row in rows]
+    write_csv(numbers, output.with_suffix(".csv"), COLUMNS)
     try:
-        from matplotlib.figure import Figure
-    except ImportError:  # the plot is an extra; the table holds the same
+        figure = curves_figure(rows)
+    except UnsupportedError:  # the plot is an extra; the table holds the same
         return
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    losses, hits = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    _draw(losses, epochs, rows, {"loss": "training", "test_loss": "evaluation"}, "loss")
-    _draw(hits, epochs, rows, {"top1": "top-1", "top5": "top-5"}, "recognised")
-    hits.set_ylim(0, 1)
-    with atomic_path(output.with_suffix(".png")) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, output.with_suffix(".png"))
+
+
+def curves_figure(rows: list[dict[str, float]]) -> Figure:
+    """Losses and hits over the epochs."""
+    with drawing(8, 3.4) as figure:
+        losses, hits = figure.subplots(1, 2)
+        epochs = [row["epoch"] for row in rows]
+        _draw(losses, epochs, rows, {"loss": "training", "test_loss": "evaluation"}, "loss")
+        _draw(hits, epochs, rows, {"top1": "top-1", "top5": "top-5"}, "recognised")
+        hits.set_ylim(0, 1)
+    return figure
 
 
 def _draw(
@@ -40,10 +45,10 @@ def _draw(
 ) -> None:
     for key, label in lines.items():
         axes.plot(epochs, [row[key] for row in rows], label=label, marker=".")
-    axes.set_title(title, loc="left")
+    axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 class Board:

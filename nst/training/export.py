@@ -22,7 +22,8 @@ from torch import Tensor
 from fastconv import Normalize
 
 from ..config.options import StyleConfig
-from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, State, kind_of, state_digest
+from ..networks.stacks import State, state_digest
+from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, kind_of
 from ..outputs.atomic import atomic_path
 from .model import Classifier
 

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from fastconv import Normalize
 
-from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, Stack, State, kind_of, vgg_names
+from ..networks.stacks import State
+from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, kind_of, vgg_names
+from ..networks.vgg import Stack
 
 VGG19_DEPTH = "relu5_1"  # the deepest layer that style is usually read at
 HEADS = {"vgg19": {"relu3_1": 0.2, "relu4_1": 0.3}, "resnet50": {"block2_4": 0.3}}

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from ..networks.table import State
+from ..networks.stacks import State
 from ..networks.weights import obtain
 from .augment import middle
 from .model import Classifier

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fastconv import Normalize
 
-from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, State, kind_of
+from ..networks.stacks import State
+from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, kind_of
 
 SEED = 19
 CALIBRATION_SIZE = 128

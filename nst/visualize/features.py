@@ -2,8 +2,8 @@
 
 A reconstruction is a run of the style transfer with everything else turned off, from noise: one
 layer's content alone shows what the layer still knows of a picture, one layer's style alone what
-it knows of a texture.  A channel's favourite is found by gradient ascent on its mean answer.
-The figures of all this are drawn in `nst/visualize/figures.py`.
+it knows of a texture.  A channel's favourite is found by gradient ascent on its mean activation.
+The figures of all this are drawn in figures.py.
 """
 
 from __future__ import annotations
@@ -15,28 +15,31 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..api import stylize
+from ..api import Stylizer
 from ..config.options import StyleConfig
 from ..errors import ConfigError, LayerError
-from ..losses.style import gram, total_variation
-from ..networks.hardware import choose_device
-from ..networks.table import Network, kind_of
+from ..losses.style import gram
+from ..losses.variation import total_variation
+from ..networks.build import build_network
+from ..networks.network import Network
+from ..networks.table import kind_of
 from ..networks.weights import Weights, obtain
-from ..observers.progress import Observer
 from ..pictures.sizing import load_picture, parse_size, resize
-from ..run.run import build_network, choose_layers
+from ..run.observer import Observer
+from ..run.setup import Setup
 
 Part = Literal["content", "style"]
 Maps = dict[str, Tensor]  # layer -> (1, c, h, w)
 
 
 @dataclass(frozen=True)
-class Eyes:
-    """A network with its weights, ready to look at pictures at some layers."""
+class FeatureReader:
+    """A network with its weights, ready to read pictures at some layers."""
 
     network: Network
-    source: str
-    config: StyleConfig
+    weights: Weights
+    setup: Setup
+    layers: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -44,37 +47,55 @@ class Eyes:
 
     def picture(self, source: Any) -> Tensor:
         """A picture (1, 3, h, w) at the config's size."""
-        rgb = load_picture(source, parse_size(str(self.config.size))).rgb
-        return rgb.to(choose_device(self.config.device))
+        rgb = load_picture(source, parse_size(str(self.setup.config.size))).rgb
+        return rgb.to(self.setup.device, self.setup.precision.picture)
 
-    def see(self, source: Any) -> Maps:
+    def features_of(self, rgb: Tensor) -> Maps:
+        """The features of a tensor (n, 3, h, w) at every layer, differentiable."""
+        found = self.network.features(rgb, *self.layers)
+        return {layer: found[layer] for layer in self.layers}
+
+    def features(self, source: Any) -> Maps:
         """The features of a picture at every layer, in the network's order."""
         with torch.no_grad():
-            return self.network.features(self.picture(source))
+            return self.features_of(self.picture(source))
 
     def grams(self, source: Any) -> Maps:
         """The Gram matrices (c, c) of a picture's features: what goes with what, and not where."""
-        return {layer: gram(features) for layer, features in self.see(source).items()}
+        return {layer: gram(features) for layer, features in self.features(source).items()}
 
 
-def open_eyes(layers: Sequence[str] = (), observer: Observer | None = None, **options: Any) -> Eyes:
+def feature_reader(
+    layers: Sequence[str] = (), observer: Observer | None = None, **options: Any
+) -> FeatureReader:
     """A network read at `layers`, or at its usual style and content layers.
 
     `options` are those of StyleConfig: network, weights, size, backend, device, ...
     """
-    config = StyleConfig.of("quality", **options)
-    if config.network != "auto" and layers:
-        choose_layers(config.but(content_layers=tuple(layers)), config.network)  # before a download
-    found = _weights(config, observer or Observer())
-    kind = kind_of(found.network)
-    wanted = tuple(layers) or tuple(dict.fromkeys((*kind.style_layers, *kind.content_layers)))
-    config = config.but(content_layers=wanted, style_layers=wanted[:1])
-    chosen = choose_layers(config, found.network)
-    return Eyes(build_network(config, found, chosen), found.source, config)
+    if any(not layer.strip() for layer in layers):
+        raise LayerError("layer expects a name such as relu3_1, got none")
+    config, observer = StyleConfig.of("quality", **options), observer or Observer()
+    if config.network != "auto":
+        _setup_for(config, kind_of(config.network), layers)  # a wrong layer, before a download
+    weights = obtain(config.network, config.weights, observer.note, observer.downloading)
+    setup = _setup_for(config, weights.kind, layers)
+    network = build_network(
+        weights,
+        setup.layers.all,
+        backend=setup.backend,
+        device=setup.device,
+        pooling=config.pooling,
+        padding=config.padding,
+        precision=setup.precision,
+    )
+    ordered, _ = network.prepare(features=setup.layers.content)
+    return FeatureReader(network, weights, setup, ordered)
 
 
-def _weights(config: StyleConfig, observer: Observer) -> Weights:
-    return obtain(config.network, config.weights, observer.note, observer.downloading)
+def _setup_for(config: StyleConfig, kind: Any, layers: Sequence[str]) -> Setup:
+    usual = dict.fromkeys((*kind.style_layers, *kind.content_layers))
+    wanted = tuple(layers) or tuple(usual)
+    return Setup.of(config.but(content_layers=wanted, style_layers=wanted[:1]), kind)
 
 
 def strongest(several: Sequence[Tensor], count: int) -> list[int]:
@@ -83,9 +104,9 @@ def strongest(several: Sequence[Tensor], count: int) -> list[int]:
     return strength.argsort(descending=True)[:count].tolist()
 
 
-def first_filters(eyes: Eyes) -> Tensor:
+def first_filters(reader: FeatureReader) -> Tensor:
     """The kernels (c_out, 3, kh, kw) of the first convolution, which looks at colours."""
-    first = next(m for m in eyes.network.modules() if isinstance(m, nn.Conv2d))
+    first = next(m for m in reader.network.modules() if isinstance(m, nn.Conv2d))
     return first.weight.detach()
 
 
@@ -109,12 +130,14 @@ def reconstruct(
     layers: Sequence[str],
     part: Part = "content",
     observer: Observer | None = None,
+    weights: Weights | None = None,
     **options: Any,
 ) -> Reconstruction:
     """An image optimised from noise to match the content or the style of `source` at `layers`.
 
     content: the features themselves, place by place.  style: their statistics (mean and
     covariance; `style_loss='gatys'` for the paper's Gram matrices), which makes a texture.
+    `weights` are the network's where they have been read already.
     """
     if part not in ("content", "style"):
         raise ConfigError(f"part expects content or style, got {part!r}")
@@ -136,7 +159,8 @@ def reconstruct(
     scales = 4 if is_content else 0
     usual: dict[str, Any] = {"optimizer": "lbfgs", "scales": scales, "iterations": (100,)}
     usual |= {"tv_weight": 2e-3, "color_weight": 0.0}  # colours only as far as the layers see them
-    result = stylize(source, source, observer=observer, **{**usual, **options, **fixed})
+    paint = Stylizer(source, observer=observer, weights=weights, **{**usual, **options, **fixed})
+    result = paint(source)
     if result.interrupted:
         raise KeyboardInterrupt
     first, last = result.losses[0][part], result.losses[-1][part]
@@ -154,7 +178,12 @@ def cumulative(layers: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def favourites(
-    eyes: Eyes, layer: str, channels: Sequence[int], side: int = 96, steps: int = 120, seed: int = 0
+    reader: FeatureReader,
+    layer: str,
+    channels: Sequence[int],
+    side: int = 96,
+    steps: int = 120,
+    seed: int = 0,
 ) -> Tensor:
     """The pictures (n, 3, side, side) that channels of a layer answer to most.
 
@@ -163,18 +192,18 @@ def favourites(
     Adam from grey noise; every step sees x shifted by some pixels, so that what is found does
     not hang on single pixels (which every network with strides is fond of).
     """
-    if layer not in eyes.network.layers:
-        raise LayerError(f"the network was opened at {', '.join(eyes.network.layers)}, not {layer}")
-    _check_channels(eyes, layer, channels)
-    device, generator = choose_device(eyes.config.device), torch.Generator().manual_seed(seed)
+    if layer not in reader.layers:
+        raise LayerError(f"the network is read at {', '.join(reader.layers)}, not at {layer}")
+    _check_channels(reader, layer, channels)
+    device, generator = reader.setup.device, torch.Generator().manual_seed(seed)
     start = 0.5 + 0.08 * torch.randn(len(channels), 3, side, side, generator=generator)
     x = start.to(device).requires_grad_()
     with torch.no_grad():
-        before = _answers(eyes, layer, channels, x)
+        before = _answers(reader, layer, channels, x)
     optimiser = torch.optim.Adam([x], lr=0.03)
     for _ in range(steps):
         down, right = torch.randint(-4, 5, (2,), generator=generator).tolist()
-        answers = _answers(eyes, layer, channels, torch.roll(x, (down, right), (2, 3)))
+        answers = _answers(reader, layer, channels, torch.roll(x, (down, right), (2, 3)))
         loss = 20 * total_variation(x) - (answers / before.abs().clamp_min(1e-3)).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -184,15 +213,15 @@ def favourites(
     return x.detach().cpu()
 
 
-def _check_channels(eyes: Eyes, layer: str, channels: Sequence[int]) -> None:
+def _check_channels(reader: FeatureReader, layer: str, channels: Sequence[int]) -> None:
     with torch.no_grad():
-        small = torch.zeros(1, 3, 32, 32, device=choose_device(eyes.config.device))
-        width = eyes.network.features(small)[layer].shape[1]
+        small = torch.zeros(1, 3, 32, 32, device=reader.setup.device)
+        width = reader.features_of(small)[layer].shape[1]
     if not channels or min(channels) < 0 or max(channels) >= width:
         raise ConfigError(f"{layer} has channels 0 to {width - 1}, got {list(channels)}")
 
 
-def _answers(eyes: Eyes, layer: str, channels: Sequence[int], x: Tensor) -> Tensor:
+def _answers(reader: FeatureReader, layer: str, channels: Sequence[int], x: Tensor) -> Tensor:
     """The mean answer of channel n of the layer to picture n: (n,)."""
-    features = eyes.network.features(x)[layer]
+    features = reader.features_of(x)[layer]
     return features[torch.arange(len(channels)), list(channels)].mean((1, 2))

@@ -1,42 +1,85 @@
-"""What a network sees, as figures; `looking.py` computes what is drawn here."""
+"""What a network sees, as figures; features.py computes what is drawn here."""
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from fastconv.figures import GREY, SUFFIXES, Figure, drawing, write
+from fastconv.figures import GREY, Figure, drawing
 from fastconv.figures import png as png  # for notebooks
 
-from ..errors import OutputError, PictureError
-from ..outputs.atomic import atomic_path, check_folder
-from .features import Eyes, Reconstruction, first_filters, strongest
+from ..errors import PictureError
+from .features import FeatureReader, Reconstruction, first_filters, strongest
+
+MOST_MAPS = 64  # of a layer's feature maps: more would be too small to see
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure, whole or not at all, in the format that the suffix names."""
-    target = check_figure_path(path)
-    with atomic_path(target) as temporary:
-        write(figure, temporary, target.suffix)
-    return target
+def feature_maps_figure(features: Tensor, title: str = "") -> Figure:
+    """The feature maps (1, c, h, w) of a layer as a grid, the strongest 64 of more.
+
+    Each map is shown on a scale of its own, from its least value to its 99.5th percentile: one
+    scale for all would leave most of them black.
+    """
+    if features.dim() != 4 or features.shape[0] != 1 or features.numel() == 0:
+        raise PictureError(f"features expect shape (1, c, h, w), got {tuple(features.shape)}")
+    maps = features.detach().float().cpu().numpy()[0]
+    strength = np.abs(maps).mean(axis=(1, 2))
+    shown = np.sort(np.argsort(-strength, kind="stable")[:MOST_MAPS])
+    columns = math.ceil(math.sqrt(len(shown)))
+    rows = math.ceil(len(shown) / columns)
+    cell = 1.15
+    cell_h = max(0.2, cell * maps.shape[1] / maps.shape[2])
+    height = rows * (cell_h + 0.2) + 0.45
+    # No automatic layout: for 64 panels it takes longer than everything else.
+    with drawing(max(3.0, cell * columns), height, layout=None) as figure:
+        figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.5 / height, 0.06, 0.2 / cell_h)
+        cells = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel in cells:
+            panel.axis("off")
+        for panel, channel in zip(cells, shown):
+            values = maps[channel]
+            top = max(np.percentile(values, 99.5), values.min() + 1e-9)
+            panel.imshow(values, cmap="magma", vmin=values.min(), vmax=top)
+            panel.set_title(str(channel), fontsize=6.5, pad=1.5, color=GREY, loc="center")
+        of_all = "" if len(shown) == len(maps) else f", the strongest {len(shown)}"
+        about = f"{len(maps)} maps of {maps.shape[2]}x{maps.shape[1]}{of_all}"
+        figure.suptitle(f"{title}: {about}" if title else about, fontsize=10)
+    return figure
 
 
-def check_figure_path(path: str | os.PathLike[str]) -> Path:
-    """`path`, if a figure can be written to it: asked before the computing begins."""
-    target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        got = f"'{target.suffix}'" if target.suffix else "no suffix"
-        raise OutputError(f"{target}: expected one of {', '.join(SUFFIXES)}, got {got}")
-    check_folder(target)
-    return target
+def gram_figure(gram: Tensor, title: str = "") -> Figure:
+    """A Gram or covariance matrix (c, c) as a picture, on a symmetric logarithmic scale.
+
+    A few channels are far stronger than the rest, so on a linear scale the matrix would look
+    like a handful of crosses on nothing.
+    """
+    matrix = gram.detach().float().cpu().numpy()
+    matrix = matrix[0] if matrix.ndim == 3 and matrix.shape[0] == 1 else matrix
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+        raise PictureError(f"gram expects shape (c, c), got {tuple(gram.shape)}")
+    with drawing(5.6, 4.9) as figure:
+        from matplotlib.colors import SymLogNorm
+
+        top = float(np.abs(matrix).max()) or 1.0
+        is_signed = bool((matrix < 0).any())
+        low, colours = (-top, "RdBu_r") if is_signed else (0.0, "magma")
+        panel = figure.subplots()
+        straight = top / 1000  # the scale is linear around 0
+        norm = SymLogNorm(linthresh=straight, vmin=low, vmax=top)
+        shown = panel.imshow(matrix, cmap=colours, norm=norm, interpolation="nearest")
+        panel.set(xlabel="channel", ylabel="channel")
+        panel.set_title(title or "Gram matrix")
+        bar = figure.colorbar(shown, ax=panel, shrink=0.85)
+        # the label of 0 has no space for others beside it
+        bar.set_ticks([t for t in bar.get_ticks() if t == 0 or abs(t) > 4 * straight])
+    return figure
 
 
-def features_figure(eyes: Eyes, pictures: Mapping[str, Any], maps: int = 4) -> Figure:
+def features_figure(reader: FeatureReader, pictures: Mapping[str, Any], maps: int = 4) -> Figure:
     """The same feature maps of several pictures side by side, a row for every layer.
 
     Shown are the channels that are strongest over all the pictures, each on one scale for all of
@@ -44,15 +87,15 @@ def features_figure(eyes: Eyes, pictures: Mapping[str, Any], maps: int = 4) -> F
     """
     if not pictures:
         raise PictureError("expected one picture or more to look at, got none")
-    seen = {name: eyes.see(source) for name, source in pictures.items()}
-    layers, groups = eyes.network.layers, len(seen)
+    seen = {name: reader.features(source) for name, source in pictures.items()}
+    layers, groups = reader.layers, len(seen)
     with drawing(0.95 * maps * groups + 1.3, 1.0 * len(layers) + 2.4) as figure:
         parts = figure.subfigures(1, groups)
         for group, (name, features) in zip(np.atleast_1d(parts), seen.items()):
             heights = [2.0, *[1.0] * len(layers)]
             grid = group.add_gridspec(len(layers) + 1, maps, height_ratios=heights)
             at_top = group.add_subplot(grid[0, :])
-            at_top.imshow(_colours(eyes.picture(pictures[name])))
+            at_top.imshow(_colours(reader.picture(pictures[name])))
             at_top.set_title(name, loc="center")
             at_top.axis("off")
             for row, layer in enumerate(layers, start=1):
@@ -67,7 +110,9 @@ def features_figure(eyes: Eyes, pictures: Mapping[str, Any], maps: int = 4) -> F
     return figure
 
 
-def grams_figure(eyes: Eyes, pictures: Mapping[str, Any], layers: Sequence[str] = ()) -> Figure:
+def grams_figure(
+    reader: FeatureReader, pictures: Mapping[str, Any], layers: Sequence[str] = ()
+) -> Figure:
     """Gram matrices: a row per picture, a column per layer; each column on one scale.
 
     Channels stand in the order of their strength in the first picture.  The root is shown: a few
@@ -75,13 +120,13 @@ def grams_figure(eyes: Eyes, pictures: Mapping[str, Any], layers: Sequence[str] 
     """
     if not pictures:
         raise PictureError("expected one picture or more to look at, got none")
-    chosen = list(layers) or eyes.network.layers
-    found = {name: eyes.grams(source) for name, source in pictures.items()}
+    chosen = list(layers or reader.layers)
+    found = {name: reader.grams(source) for name, source in pictures.items()}
     first = next(iter(found.values()))
     with drawing(1.75 * (len(chosen) + 1), 1.85 * len(found) + 0.5) as figure:
         panels = figure.subplots(len(found), len(chosen) + 1, squeeze=False)
         for row, (name, grams) in zip(panels, found.items()):
-            row[0].imshow(_colours(eyes.picture(pictures[name])))
+            row[0].imshow(_colours(reader.picture(pictures[name])))
             row[0].set_title(name)
             row[0].axis("off")
             for panel, layer in zip(row[1:], chosen):
@@ -99,9 +144,9 @@ def grams_figure(eyes: Eyes, pictures: Mapping[str, Any], layers: Sequence[str] 
     return figure
 
 
-def filters_figure(eyes: Eyes) -> Figure:
+def filters_figure(reader: FeatureReader) -> Figure:
     """The first convolution's kernels as coloured tiles: grey is 0, colour what it looks for."""
-    kernels = first_filters(eyes).cpu()
+    kernels = first_filters(reader).cpu()
     columns = 16 if len(kernels) > 32 else 8
     rows = -(-len(kernels) // columns)
     with drawing(0.5 * columns, 0.55 * rows + 0.35) as figure:
@@ -111,7 +156,7 @@ def filters_figure(eyes: Eyes) -> Figure:
         for panel, kernel in zip(panels, kernels):
             tile = kernel / (2 * float(kernel.abs().max()) or 1.0) + 0.5
             panel.imshow(tile.permute(1, 2, 0).numpy())
-        figure.suptitle(f"{eyes.name}: {len(kernels)} kernels of the first layer", fontsize=9)
+        figure.suptitle(f"{reader.name}: {len(kernels)} kernels of the first layer", fontsize=9)
     return figure
 
 

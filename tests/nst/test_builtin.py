@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from nst.errors import WeightsError
 from nst.networks.builtin import BUILTIN_FILE, builtin_state
-from nst.networks.table import cut_stack, layer_names
+from nst.networks.stacks import cut_stack, layer_names
 from nst.training.export import settings
 from nst.training.untrained import untrained_state
 

@@ -17,13 +17,17 @@ from torch import Tensor
 from fastconv.frozen.clock import Clock
 from nst.config.options import StyleConfig
 from nst.errors import ConfigError, NstError
-from nst.losses.objective import Evaluation, Objective
-from nst.observers.progress import Observer
-from nst.optimizers.base import OPTIMIZERS, Optimizer
+from nst.losses.evaluation import Evaluation
+from nst.losses.objective import Objective
+from nst.optimizers.base import Optimizer
 from nst.optimizers.cuda_graph import WARM_UPS, Captured, Recordings, Work
+from nst.optimizers.table import OPTIMIZERS
 from nst.pictures.sizing import Picture
+from nst.run.inputs import Inputs
+from nst.run.observer import Observer
 from nst.run.pyramid import Level
-from nst.run.run import Inputs, Run
+from nst.run.run import Run
+from nst.tables import found
 
 HW = (24, 32)
 
@@ -52,8 +56,8 @@ class Imitation:
 
     def replay(self) -> None:
         self.replays += 1
-        for kept, found in zip(self.static[1:], self.work()[1:], strict=True):
-            kept.copy_(found)
+        for kept, again in zip(self.static[1:], self.work()[1:], strict=True):
+            kept.copy_(again)
 
 
 @pytest.fixture(autouse=True)
@@ -75,12 +79,13 @@ def prepared(**options: Any) -> Run:
 
 
 def objective_of(run: Run) -> Objective:
-    return run._objective(run.levels[0])
+    return run.objective(run.levels[0])
 
 
 def optimizer(name: str = "adam", notes: list[str] | None = None, **options: Any) -> Optimizer:
     config = StyleConfig.of("quality", optimizer=name, **options)
-    return OPTIMIZERS[name](picture(1), config, (notes if notes is not None else []).append)
+    kind = found("optimizer", name, OPTIMIZERS)
+    return kind(picture(1), config, (notes if notes is not None else []).append)
 
 
 def imitate(it: Optimizer, make: Callable[[], Any] = Imitation) -> Optimizer:
@@ -207,13 +212,13 @@ def test_a_profile_ends_recording() -> None:
     run, it = prepared(), imitate(optimizer("adam", notes))
     objective = objective_of(run)
     it.step(objective)
-    run.network.run.clock = Clock()
+    run.network.clock = Clock()
     it.step(objective)
     it.step(objective)
     assert Imitation.made[0].replays == 1
     assert len(notes) == 1
     assert "profile" in notes[0]
-    assert run.network.run.clock.seconds
+    assert run.network.clock.seconds
 
 
 def test_backends_outside_of_a_card_s_memory_are_told() -> None:

@@ -9,7 +9,7 @@ from test_moves import ours, start, theirs, valley, valley_gradient
 from torch import Tensor
 
 from nst.optimizers.compact_lbfgs import CompactMove, lbfgs_move
-from nst.optimizers.quasi_newton import LBFGSMove
+from nst.optimizers.two_loop_lbfgs import TwoLoopMove
 
 DOUBLE = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -30,7 +30,7 @@ def test_it_moves_as_torch_s(steps: int) -> None:
 
 @pytest.mark.parametrize("history", [1, 2, 7, 40])
 def test_pairs_that_say_nothing_are_neither_used_nor_in_the_way(history: int) -> None:
-    first, second = LBFGSMove(0.5, history), CompactMove(0.5, history)
+    first, second = TwoLoopMove(0.5, history), CompactMove(0.5, history)
     x, y = start(), start()
     for g in gradients(30):
         first.move(x, g)
@@ -60,7 +60,7 @@ def test_uphill_it_forgets_its_pairs_and_moves_no_farther_than_at_the_first_time
 
 @pytest.mark.parametrize("longest", [1e-4, 1e-2, 1e3])
 def test_the_length_of_a_step_is_bounded_as_in_the_other_form(longest: float) -> None:
-    first, second = (form(0.3, 4, longest) for form in (LBFGSMove, CompactMove))
+    first, second = (form(0.3, 4, longest) for form in (TwoLoopMove, CompactMove))
     x, y = start(), start()
     for _ in range(6):
         first.move(x, valley_gradient(x))
@@ -73,7 +73,7 @@ def test_the_length_of_a_step_is_bounded_as_in_the_other_form(longest: float) ->
 
 @pytest.mark.parametrize("numbers", [6, 1020, 1026, 3072])
 def test_rows_of_any_length_are_multiplied_in_chunks(numbers: int) -> None:
-    first, second = LBFGSMove(0.5, 3), CompactMove(0.5, 3)
+    first, second = TwoLoopMove(0.5, 3), CompactMove(0.5, 3)
     x = torch.zeros(1, 3, 2, numbers // 6, dtype=torch.float64)
     y = x.clone()
     for g in gradients(9, numbers):
@@ -104,7 +104,7 @@ def test_it_goes_on_from_its_state_bit_for_bit(dtype: torch.dtype) -> None:
     assert torch.equal(x, y)
 
 
-@pytest.mark.parametrize("forms", [(LBFGSMove, CompactMove), (CompactMove, LBFGSMove)])
+@pytest.mark.parametrize("forms", [(TwoLoopMove, CompactMove), (CompactMove, TwoLoopMove)])
 @pytest.mark.parametrize("steps", [0, 1, 2, 9])
 def test_one_form_goes_on_where_the_other_was(forms: tuple[type, type], steps: int) -> None:
     first, second = (form(0.3, 4) for form in forms)
@@ -136,12 +136,12 @@ def test_where_there_are_no_numbers_it_moves_all_the_same() -> None:
 
 def test_the_other_form_does_ask() -> None:
     with questions() as asked:
-        ours(LBFGSMove(0.3, 4), 3, valley)
+        ours(TwoLoopMove(0.3, 4), 3, valley)
     assert "__float__" in asked
 
 
 def test_the_form_is_chosen_by_the_device() -> None:
-    forms = {"cpu": CompactMove, "mps": LBFGSMove, "cuda": CompactMove}
+    forms = {"cpu": CompactMove, "mps": TwoLoopMove, "cuda": CompactMove}
     for device, form in forms.items():
         assert type(lbfgs_move(torch.device(device), 1.0, 5, 0.05)) is form
 
@@ -152,7 +152,7 @@ def test_float32_falls_as_far_in_both_forms() -> None:
         return (slope * (x - 0.25).square()).mean() * x.numel()
 
     losses = []
-    for form in (LBFGSMove, CompactMove):
+    for form in (TwoLoopMove, CompactMove):
         move, x = form(1.0, 20), torch.linspace(0, 1, 3 * 40 * 40).view(1, 3, 40, 40)
         for _ in range(120):
             leaf = x.clone().requires_grad_()
@@ -164,7 +164,7 @@ def test_float32_falls_as_far_in_both_forms() -> None:
 
 @pytest.mark.parametrize("history", [2, 4])
 def test_both_forms_go_on_with_the_same_pairs_at_a_new_scale(history: int) -> None:
-    forms = (LBFGSMove(0.5, history), CompactMove(0.5, history))
+    forms = (TwoLoopMove(0.5, history), CompactMove(0.5, history))
     counts = []
     for move in forms:
         x, rough = start(), gradients(20)

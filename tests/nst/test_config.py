@@ -12,16 +12,18 @@ import fastconv.registry
 from nst.config.options import (
     CHOICES,
     OPTION_NAMES,
-    PRESETS,
     RANGES,
     SECTIONS,
     StyleConfig,
+    choices_of,
     parse_memory,
 )
+from nst.config.presets import PRESETS
 from nst.config.toml import read_toml, write_toml
 from nst.errors import ConfigError
+from nst.losses.table import CONTENT_LOSSES, STYLE_LOSSES
 from nst.networks.table import NETWORKS
-from nst.optimizers.base import OPTIMIZERS
+from nst.optimizers.table import OPTIMIZERS
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -48,8 +50,10 @@ def test_layers_may_be_given_by_commas_or_one_by_one() -> None:
 
 def test_the_choices_are_those_of_the_tables() -> None:
     assert CHOICES["backend"] == fastconv.registry.CHOICES
-    assert set(CHOICES["network"]) == {"auto", *NETWORKS}
-    assert set(CHOICES["optimizer"]) == set(OPTIMIZERS)
+    assert choices_of("network") == ("auto", *NETWORKS)
+    assert choices_of("optimizer") == tuple(OPTIMIZERS)
+    assert choices_of("style_loss") == tuple(STYLE_LOSSES)
+    assert choices_of("content_loss") == tuple(CONTENT_LOSSES)
     assert set(CHOICES["preset"]) == set(PRESETS)
 
 

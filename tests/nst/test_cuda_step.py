@@ -11,8 +11,8 @@ from test_captured import objective_of, prepared
 from torch import Tensor
 
 from fastconv.registry import load
-from nst.losses.objective import Evaluation
-from nst.optimizers.base import OPTIMIZERS
+from nst.losses.evaluation import Evaluation
+from nst.optimizers.table import OPTIMIZERS
 from nst.run.run import Run
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")

@@ -14,6 +14,7 @@ from nst.cli import main as cli
 from nst.errors import ConfigError, LayerError, OutputError, PictureError
 from nst.losses.style import gram, mean_and_covariance
 from nst.networks.table import kind_of
+from nst.outputs.figure_files import save_figure
 from nst.samples import scene, swirls
 from nst.visualize import features as looking
 from nst.visualize import figures as drawn
@@ -24,8 +25,8 @@ PICTURES = {"scene": scene(64), "swirls": swirls(64)}
 
 
 @pytest.fixture(scope="module")
-def eyes() -> looking.Eyes:
-    return looking.open_eyes(("relu1_1", "relu2_1", "conv2_1"), **SAME)
+def reader() -> looking.FeatureReader:
+    return looking.feature_reader(("relu1_1", "relu2_1", "conv2_1"), **SAME)
 
 
 def titles(figure: figures.Figure) -> list[str]:
@@ -33,17 +34,17 @@ def titles(figure: figures.Figure) -> list[str]:
 
 
 def test_the_usual_layers_are_all_of_style_and_content() -> None:
-    usual = looking.open_eyes(**SAME).network.layers
+    usual = looking.feature_reader(**SAME).layers
     kind = kind_of("builtin")
     assert set(usual) == {*kind.style_layers, *kind.content_layers}
-    assert usual == sorted(usual)  # in the network's order
+    assert list(usual) == sorted(usual)  # in the network's order
 
 
-def test_grams_are_those_of_the_features(eyes: looking.Eyes) -> None:
+def test_grams_are_those_of_the_features(reader: looking.FeatureReader) -> None:
     picture = PICTURES["scene"]
-    features = eyes.see(picture)
+    features = reader.features(picture)
     assert features["relu2_1"].shape[2:] == (SIZE * 3 // 8, SIZE // 2)
-    torch.testing.assert_close(eyes.grams(picture)["relu2_1"], gram(features["relu2_1"]))
+    torch.testing.assert_close(reader.grams(picture)["relu2_1"], gram(features["relu2_1"]))
 
 
 def test_the_strongest_channels_come_first() -> None:
@@ -52,26 +53,26 @@ def test_the_strongest_channels_come_first() -> None:
     assert looking.strongest([f, f], 2) == [1, 3]
 
 
-def test_features_figure_shows_the_same_channels_of_both(eyes: looking.Eyes) -> None:
-    figure = drawn.features_figure(eyes, PICTURES, maps=3)
+def test_features_figure_shows_the_same_channels_of_both(reader: looking.FeatureReader) -> None:
+    figure = drawn.features_figure(reader, PICTURES, maps=3)
     maps = [title for title in titles(figure) if " no. " in title]
     assert len(maps) == 2 * 3 * 3
     assert maps[:9] == maps[9:]
     assert {"scene", "swirls"} <= set(titles(figure))
 
 
-def test_grams_figure_has_one_scale_per_layer(eyes: looking.Eyes) -> None:
-    figure = drawn.grams_figure(eyes, PICTURES, ("relu1_1", "relu2_1"))
+def test_grams_figure_has_one_scale_per_layer(reader: looking.FeatureReader) -> None:
+    figure = drawn.grams_figure(reader, PICTURES, ("relu1_1", "relu2_1"))
     tops = [panel.images[0].get_clim()[1] for panel in figure.axes]
     assert tops[1] == tops[4]
     assert tops[2] == tops[5]
     assert tops[1] != tops[2]
 
 
-def test_every_filter_of_the_first_layer_is_a_tile(eyes: looking.Eyes) -> None:
-    kernels = looking.first_filters(eyes)
+def test_every_filter_of_the_first_layer_is_a_tile(reader: looking.FeatureReader) -> None:
+    kernels = looking.first_filters(reader)
     assert kernels.shape == (32, 3, 3, 3)
-    tiles = [p.images[0].get_array() for p in drawn.filters_figure(eyes).axes if p.images]
+    tiles = [p.images[0].get_array() for p in drawn.filters_figure(reader).axes if p.images]
     assert len(tiles) == 32
     strongest = float(kernels[5].abs().max())
     np.testing.assert_allclose(
@@ -110,14 +111,16 @@ def test_cumulative_layers() -> None:
     assert looking.cumulative(["a", "b", "c"]) == [("a",), ("a", "b"), ("a", "b", "c")]
 
 
-def test_a_channel_answers_more_to_its_favourite_than_to_the_others(eyes: looking.Eyes) -> None:
+def test_a_channel_answers_more_to_its_favourite_than_to_the_others(
+    reader: looking.FeatureReader,
+) -> None:
     channels = (0, 3, 9)
-    found = looking.favourites(eyes, "conv2_1", channels, side=32, steps=40)
+    found = looking.favourites(reader, "conv2_1", channels, side=32, steps=40)
     assert found.shape == (3, 3, 32, 32)
     assert found.min() >= 0
     assert found.max() <= 1
     with torch.no_grad():
-        answers = eyes.network.features(found)["conv2_1"].mean((2, 3))[:, list(channels)]
+        answers = reader.features_of(found)["conv2_1"].mean((2, 3))[:, list(channels)]
     assert (answers.argmax(0) == torch.arange(3)).all()
 
 
@@ -129,22 +132,22 @@ def test_figures_of_reconstructions_and_steps() -> None:
     assert titles(figure)[::2] == ["1", "51"]
 
 
-def test_mistakes_are_told(eyes: looking.Eyes) -> None:
+def test_mistakes_are_told(reader: looking.FeatureReader) -> None:
     with pytest.raises(ConfigError, match="part expects content or style, got 'both'"):
         looking.reconstruct(PICTURES["scene"], ["relu1_1"], "both", **SAME)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="one layer or more"):
         looking.reconstruct(PICTURES["scene"], [], **SAME)
     with pytest.raises(LayerError, match="no layer 'relu9_1'"):
-        looking.open_eyes(("relu9_1",), **SAME)
-    with pytest.raises(LayerError, match="opened at relu1_1, conv2_1, relu2_1, not relu3_1"):
-        looking.favourites(eyes, "relu3_1", (0,))
+        looking.feature_reader(("relu9_1",), **SAME)
+    with pytest.raises(LayerError, match="read at relu1_1, conv2_1, relu2_1, not at relu3_1"):
+        looking.favourites(reader, "relu3_1", (0,))
     for wrong in ((), (64,), (-1,)):
         with pytest.raises(ConfigError, match="channels 0 to 63"):
-            looking.favourites(eyes, "conv2_1", wrong)
+            looking.favourites(reader, "conv2_1", wrong)
     with pytest.raises(PictureError, match="one picture or more"):
-        drawn.features_figure(eyes, {})
+        drawn.features_figure(reader, {})
     with pytest.raises(OutputError, match="got no suffix"):
-        drawn.save_figure(None, "figure")
+        save_figure(None, "figure")
 
 
 # ---------------------------------------------------------------- the commands

@@ -7,27 +7,43 @@ import torch
 from torch import Tensor
 
 from fastconv import moments_of
+from nst.losses.content import ContentDistance
 from nst.losses.style import (
-    CONTENT_LOSSES,
-    STYLE_LOSSES,
-    ContentLoss,
-    StyleLoss,
+    Gram,
+    StyleDistance,
     _TraceOfRoot,
     blend,
     gram,
     mean_and_covariance,
     mean_square,
     product,
-    total_variation,
 )
+from nst.losses.table import CONTENT_LOSSES, STYLE_LOSSES
+from nst.losses.variation import total_variation
+from nst.tables import made
 
 
 def features(c: int = 4, h: int = 6, w: int = 7, scale: float = 1.0) -> Tensor:
     return scale * torch.randn(1, c, h, w, dtype=torch.float64)
 
 
-def style_loss(name: str, target: Tensor, normalize: bool = False) -> StyleLoss:
-    return StyleLoss(name, STYLE_LOSSES[name].statistics(target), normalize)
+class StyleOfFeatures:
+    """A style loss with its target, of features instead of their moments."""
+
+    def __init__(self, name: str, target: Tensor, normalize: bool = False) -> None:
+        self.loss = made("style_loss", name, STYLE_LOSSES)
+        statistics = self.loss.statistics(moments_of(target))
+        self.distance = StyleDistance(self.loss, statistics, normalize)
+
+    def __call__(self, f: Tensor) -> Tensor:
+        return self.distance(moments_of(f))
+
+
+style_loss = StyleOfFeatures
+
+
+def content_loss(name: str, target: Tensor, normalize: bool) -> ContentDistance:
+    return ContentDistance(made("content_loss", name, CONTENT_LOSSES), target, normalize)
 
 
 def test_the_gram_matrix_is_the_mean_of_products() -> None:
@@ -61,7 +77,7 @@ def test_the_tutorials_style_loss_is_theirs() -> None:
 
 def test_the_paper_s_content_loss_is_its_formula() -> None:
     f, p = features(), features()
-    loss = ContentLoss("gatys", p, normalize=False)(f)
+    loss = content_loss("gatys", p, normalize=False)(f)
     torch.testing.assert_close(loss, ((f - p) ** 2).sum() / 2)
 
 
@@ -148,9 +164,9 @@ def test_normalised_style_does_not_depend_on_the_features_scale(name: str, facto
 @pytest.mark.parametrize("name", CONTENT_LOSSES)
 def test_normalised_content_depends_neither_on_scale_nor_on_size(name: str) -> None:
     f, target = features(), features()
-    plain = ContentLoss(name, target, normalize=True)(f)
-    scaled = ContentLoss(name, 30 * target, normalize=True)(30 * f)
-    twice = ContentLoss(name, target.repeat(1, 1, 2, 2), normalize=True)(f.repeat(1, 1, 2, 2))
+    plain = content_loss(name, target, normalize=True)(f)
+    scaled = content_loss(name, 30 * target, normalize=True)(30 * f)
+    twice = content_loss(name, target.repeat(1, 1, 2, 2), normalize=True)(f.repeat(1, 1, 2, 2))
     torch.testing.assert_close(scaled, plain)
     torch.testing.assert_close(twice, plain)
 
@@ -158,17 +174,17 @@ def test_normalised_content_depends_neither_on_scale_nor_on_size(name: str) -> N
 def test_the_channels_means_alone_are_at_distance_one_from_the_content() -> None:
     target = features()
     means = target.mean((2, 3), keepdim=True).expand_as(target)
-    assert float(ContentLoss("mse", target, normalize=True)(means)) == pytest.approx(1.0)
+    assert float(content_loss("mse", target, normalize=True)(means)) == pytest.approx(1.0)
 
 
 def test_constant_content_features_do_not_divide_by_zero() -> None:
     flat = torch.ones(1, 3, 4, 4)
-    assert float(ContentLoss("mse", flat, normalize=True)(flat)) == 0.0
+    assert float(content_loss("mse", flat, normalize=True)(flat)) == 0.0
 
 
 def test_a_blend_of_styles_is_the_weighted_mean_of_their_statistics() -> None:
     one, two = features(), features()
-    (mixed,) = blend("gram", [one, two], [1.0, 3.0])
+    (mixed,) = blend(Gram(), [moments_of(one), moments_of(two)], [1.0, 3.0])
     torch.testing.assert_close(mixed * 4, (0.25 * gram(one) + 0.75 * gram(two)))
 
 
@@ -198,18 +214,10 @@ def test_a_picture_of_one_pixel_has_no_variation() -> None:
     assert float(x.grad.abs().max()) == 0
 
 
-def test_style_losses_see_moments_as_they_see_features() -> None:
-    f, a = features(), features()
-    for name in STYLE_LOSSES:
-        loss = style_loss(name, a)
-        torch.testing.assert_close(loss(moments_of(f)), loss(f))
-
-
 @pytest.mark.parametrize("name", STYLE_LOSSES)
 def test_features_of_one_value_have_a_finite_loss_and_gradient(name: str) -> None:
     f = torch.rand(1, 64, 1, 1).expand(1, 64, 30, 31).contiguous().requires_grad_()
-    style = STYLE_LOSSES[name].statistics(torch.rand(1, 64, 20, 20))
-    loss = StyleLoss(name, style, normalize=True)(f)
+    loss = style_loss(name, torch.rand(1, 64, 20, 20), normalize=True)(f)
     loss.backward()
     assert f.grad is not None
     assert torch.isfinite(loss)
@@ -226,7 +234,7 @@ def test_a_product_is_that_of_matrices(dtype: torch.dtype) -> None:
 def test_content_losses_that_live_at_once_do_not_share_memory() -> None:
     """Their memory comes back from one evaluation to the next; these two are not over yet."""
     target = torch.randn(1, 8, 5, 6)
-    loss = ContentLoss("mse", target, normalize=False)
+    loss = content_loss("mse", target, normalize=False)
     pictures = [torch.randn(1, 8, 5, 6, requires_grad=True) for _ in range(3)]
     values = [loss(f) for f in pictures]
     gradients = [
@@ -237,12 +245,33 @@ def test_content_losses_that_live_at_once_do_not_share_memory() -> None:
         torch.testing.assert_close(gradient, 2 * (f.detach() - target) / target.numel())
 
 
-@pytest.mark.parametrize("name", [name for name, row in STYLE_LOSSES.items() if row.straight])
-def test_the_straight_way_is_the_distance_of_the_statistics(name: str) -> None:
-    row = STYLE_LOSSES[name]
-    target = row.prepare(row.statistics(torch.rand(1, 5, 6, 7, dtype=torch.float64)))
+@pytest.mark.parametrize("name", STYLE_LOSSES)
+def test_a_value_is_the_distance_of_the_statistics(name: str) -> None:
+    loss = made("style_loss", name, STYLE_LOSSES)
+    target = loss.prepare(loss.statistics(moments_of(torch.rand(1, 5, 6, 7, dtype=torch.float64))))
     f = torch.rand(1, 5, 9, 4, dtype=torch.float64, requires_grad=True)
-    found, expected = row.straight(f, target), row.distance(row.statistics(f), target)
+    found = loss.value(moments_of(f), target)
+    expected = loss.distance(loss.statistics(moments_of(f)), target)
     torch.testing.assert_close(found, expected)
-    gradients = [torch.autograd.grad(loss, f)[0] for loss in (found, expected)]
+    gradients = [torch.autograd.grad(value, f)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("name", STYLE_LOSSES)
+def test_the_style_of_a_batch_is_the_mean_of_its_pictures_styles(name: str) -> None:
+    batch = torch.rand(3, 5, 9, 8, dtype=torch.float64, requires_grad=True)
+    loss = style_loss(name, features(5, 6, 6), normalize=True)
+    together, apart = loss(batch), torch.stack([loss(f[None]) for f in batch]).mean()
+    torch.testing.assert_close(together, apart)
+    gradients = [torch.autograd.grad(value, batch)[0] for value in (together, apart)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("name", CONTENT_LOSSES)
+def test_the_content_of_a_batch_is_the_mean_of_its_pictures_contents(name: str) -> None:
+    batch = torch.rand(3, 5, 9, 8, dtype=torch.float64, requires_grad=True)
+    loss = content_loss(name, features(5, 9, 8), normalize=False)
+    together, apart = loss(batch), torch.stack([loss(f[None]) for f in batch]).mean()
+    torch.testing.assert_close(together, apart)
+    gradients = [torch.autograd.grad(value, batch)[0] for value in (together, apart)]
     torch.testing.assert_close(*gradients)

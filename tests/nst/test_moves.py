@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nst.optimizers.adam import AdamMove, Plateau
 from nst.optimizers.compact_lbfgs import CompactMove
-from nst.optimizers.quasi_newton import AdamMove, LBFGSMove, Plateau, free_of, scale_of
+from nst.optimizers.quasi_newton import free_of, scale_of
+from nst.optimizers.two_loop_lbfgs import TwoLoopMove
 
 
 def valley(x: Tensor) -> Tensor:
@@ -22,7 +24,7 @@ def start() -> Tensor:
     return torch.linspace(-1, 1, 24, dtype=torch.float64).view(1, 3, 2, 4)
 
 
-def ours(move: LBFGSMove | AdamMove, steps: int, function: Callable[[Tensor], Tensor]) -> Tensor:
+def ours(move: TwoLoopMove | AdamMove, steps: int, function: Callable[[Tensor], Tensor]) -> Tensor:
     x = start()
     for _ in range(steps):
         leaf = x.clone().requires_grad_()
@@ -53,7 +55,7 @@ def theirs(
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 25])
 def test_lbfgs_moves_as_torch_s(steps: int) -> None:
-    actual = ours(LBFGSMove(0.3, 5), steps, valley)
+    actual = ours(TwoLoopMove(0.3, 5), steps, valley)
     once = {"max_iter": 1, "history_size": 5, "tolerance_grad": 0, "tolerance_change": 0}
     expected = theirs(torch.optim.LBFGS, steps, valley, lr=0.3, **once)
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
@@ -67,7 +69,7 @@ def test_adam_moves_as_torch_s(steps: int) -> None:
 
 
 def test_lbfgs_does_not_move_uphill() -> None:
-    move, x = LBFGSMove(1.0, 5), start()
+    move, x = TwoLoopMove(1.0, 5), start()
     move.move(x, torch.ones_like(x))
     move.move(x, torch.full_like(x, 2.0))  # s.y < 0: not remembered
     assert not move.pairs
@@ -78,13 +80,13 @@ def test_lbfgs_does_not_move_uphill() -> None:
 
 
 def test_lbfgs_keeps_no_more_pairs_than_its_history() -> None:
-    move = LBFGSMove(0.3, 4)
+    move = TwoLoopMove(0.3, 4)
     ours(move, 12, valley)
     assert len(move.pairs) == 4
 
 
-@pytest.mark.parametrize("make", [lambda: LBFGSMove(0.3, 4), lambda: AdamMove(0.05)])
-def test_a_move_goes_on_from_its_state(make: Callable[[], LBFGSMove | AdamMove]) -> None:
+@pytest.mark.parametrize("make", [lambda: TwoLoopMove(0.3, 4), lambda: AdamMove(0.05)])
+def test_a_move_goes_on_from_its_state(make: Callable[[], TwoLoopMove | AdamMove]) -> None:
     first, x = make(), start()
     for step in range(6):
         first.move(x, valley_gradient(x))
@@ -96,7 +98,7 @@ def test_a_move_goes_on_from_its_state(make: Callable[[], LBFGSMove | AdamMove])
     assert torch.equal(x, y)
 
 
-FORMS = pytest.mark.parametrize("form", [LBFGSMove, CompactMove])
+FORMS = pytest.mark.parametrize("form", [TwoLoopMove, CompactMove])
 BOX = (0.0, 1.0)
 
 
@@ -144,8 +146,8 @@ def test_boldness_is_between_both_measures_of_a_pair_s_curvature() -> None:
 
 
 def test_both_forms_are_as_bold() -> None:
-    first, second = (form(0.3, 4, boldness=0.25) for form in (LBFGSMove, CompactMove))
-    cautious = ours(LBFGSMove(0.3, 4), 9, valley)
+    first, second = (form(0.3, 4, boldness=0.25) for form in (TwoLoopMove, CompactMove))
+    cautious = ours(TwoLoopMove(0.3, 4), 9, valley)
     bold = ours(first, 9, valley)
     torch.testing.assert_close(ours(second, 9, valley), bold, rtol=1e-9, atol=1e-9)
     assert not torch.allclose(bold, cautious, rtol=1e-3)
@@ -153,7 +155,7 @@ def test_both_forms_are_as_bold() -> None:
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 9])
 def test_both_forms_go_on_alike_at_another_size(steps: int) -> None:
-    forms = [form(0.3, 4, 0.05, (-2.0, 2.0), 0.25) for form in (LBFGSMove, CompactMove)]
+    forms = [form(0.3, 4, 0.05, (-2.0, 2.0), 0.25) for form in (TwoLoopMove, CompactMove)]
     places = []
     for move in forms:
         ours(move, steps, valley)

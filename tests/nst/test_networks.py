@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fastconv import backends
-from nst.config.options import StyleConfig
+from fastconv import backends, moments_of
 from nst.errors import ConfigError, LayerError
-from nst.losses.style import ContentLoss
-from nst.networks.survey import estimated_bytes, largest_size, survey, table
-from nst.networks.table import (
-    NETWORKS,
+from nst.networks.build import build_network
+from nst.networks.network import Network
+from nst.networks.stacks import (
     POOL_SCALE,
-    Network,
     check_layers,
     cut_stack,
     layer_names,
     load_stack,
-    shortest_side,
     use_pooling_scale,
 )
+from nst.networks.survey import estimated_bytes, largest_size, survey, table
+from nst.networks.table import NETWORKS, kind_of, shortest_side
 from nst.networks.weights import Weights, _checked, obtain
-from nst.run.run import build_network, choose_layers
 from nst.training.torchvision_import import import_torchvision
 from nst.training.untrained import natural_noise
 
@@ -47,7 +46,7 @@ def full_size(name: str) -> nn.Module:
 def ours(name: str, state: dict[str, Tensor], layers: list[str]) -> Network:
     stack = cut_stack(name, layers)
     load_stack(stack, _checked(name, state))
-    return Network(name, stack, layers, "torch", "zero")
+    return Network(kind_of(name), stack, "torch")
 
 
 def normalised(picture: Tensor) -> Tensor:
@@ -72,7 +71,7 @@ def test_vgg_computes_what_torchvision_s_does(
     theirs = full_size(name)
     with torch.no_grad():
         expected = theirs.features[: index + 1](normalised(picture))  # type: ignore[index]
-        actual = ours(name, theirs.state_dict(), [layer]).features(picture)[layer]
+        actual = ours(name, theirs.state_dict(), [layer]).features(picture, layer)[layer]
     torch.testing.assert_close(actual, expected)
 
 
@@ -83,7 +82,7 @@ def test_resnet50_computes_what_torchvision_s_does(picture: Tensor) -> None:
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2"):
             x = getattr(theirs, name)(x)
         network = ours("resnet50", theirs.state_dict(), ["relu1", "block2_4"])
-        actual = network.features(picture)
+        actual = network.features(picture, "relu1", "block2_4")
     torch.testing.assert_close(actual["block2_4"], x)
     assert actual["relu1"].shape == (1, 64, 24, 20)
 
@@ -102,31 +101,35 @@ def test_an_unknown_network_is_told_with_the_nearest_name() -> None:
         layer_names("vgg29")
 
 
-def test_loss_layers_see_the_features_of_the_layer_they_are_attached_to(picture: Tensor) -> None:
-    network = builtin(["relu1_1", "relu3_1"])
-    features = network.features(picture)
-    network.attach("relu3_1", ContentLoss("mse", features["relu3_1"] + 1, normalize=False))
-    network.attach("relu1_1", ContentLoss("mse", features["relu1_1"] + 2, normalize=False))
-    values = {layer: float(value) for layer, _, value in network(picture)}
-    assert values == pytest.approx({"relu3_1": 1.0, "relu1_1": 4.0}, rel=1e-5)
-    network.detach_all()
-    assert network(picture) == []
+def test_a_network_reads_what_is_asked_and_nothing_else(picture: Tensor) -> None:
+    network = builtin(["relu3_1"])
+    features, moments = network.read(picture, ["relu3_1", "relu1_1"], ["relu2_1"])
+    assert (list(features), list(moments)) == (["relu1_1", "relu3_1"], ["relu2_1"])
+    expected = moments_of(network.features(picture, "relu2_1")["relu2_1"])
+    torch.testing.assert_close(moments["relu2_1"].mean, expected.mean)
+    near = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(moments["relu2_1"].covariance, expected.covariance, **near)
 
 
-def test_no_loss_is_attached_to_a_layer_the_network_was_not_built_for() -> None:
-    with pytest.raises(LayerError, match="relu2_1"):
-        builtin(["relu1_1"]).attach("relu2_1", nn.Identity())
+def test_a_part_of_what_is_prepared_is_read_without_another_run(picture: Tensor) -> None:
+    network = builtin(["relu3_1"])
+    network.prepare(["relu1_1"], ["relu2_1", "relu3_1"])
+    network.read(picture, moments=["relu3_1"])
+    network.read(picture, features=["relu1_1"])
+    assert len(network._runs) == 1
 
 
-def builtin(layers: list[str], **options: object) -> Network:
-    config = StyleConfig.of(
-        "quality", network="builtin", content_layers=layers, style_layers=layers, **options
-    )
-    return build_network(config, obtain("builtin"), choose_layers(config, "builtin"))
+def test_a_layer_beyond_the_deepest_is_not_read() -> None:
+    with pytest.raises(LayerError, match="built up to relu1_1, and has no 'relu2_1'"):
+        builtin(["relu1_1"]).features(torch.rand(1, 3, 32, 32), "relu2_1")
+
+
+def builtin(layers: list[str], **options: Any) -> Network:
+    return build_network(obtain("builtin"), layers, **options)
 
 
 def test_a_tap_before_a_relu_is_not_overwritten_by_it(picture: Tensor) -> None:
-    features = builtin(["conv1_1", "relu1_1"]).features(picture)
+    features = builtin(["relu1_1"]).features(picture, "conv1_1", "relu1_1")
     assert (features["conv1_1"] < 0).any()
     torch.testing.assert_close(features["conv1_1"].relu(), features["relu1_1"])
 
@@ -134,7 +137,7 @@ def test_a_tap_before_a_relu_is_not_overwritten_by_it(picture: Tensor) -> None:
 @pytest.mark.parametrize("layer", ["relu1_1", "relu3_1", "relu5_1"])
 def test_activations_neither_die_out_nor_grow_with_depth(layer: str) -> None:
     natural = natural_noise(96, torch.Generator().manual_seed(3))
-    features = builtin([layer], pooling="max").features(natural)[layer]
+    features = builtin([layer], pooling="max").features(natural, layer)[layer]
     assert 0.3 < float(features.mean()) < 3.0  # 1 on photographs
 
 
@@ -150,8 +153,8 @@ def test_pooling_is_rescaled_in_the_next_convolution(pooling: str, picture: Tens
     stack = cut_stack("builtin", ["conv2_1"], pooling)
     load_stack(stack, found.state)
     use_pooling_scale(stack, pooling)
-    network = Network("builtin", stack, ["relu1_2", "conv2_1"], "torch", "zero")
-    features = network.features(picture)
+    network = Network(kind_of("builtin"), stack, "torch")
+    features = network.features(picture, "relu1_2", "conv2_1")
     window = features["relu1_2"].unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     pooled = window.mean(4) if pooling == "avg" else window.square().sum(4).sqrt()
     weight, bias = found.state["conv2_1.weight"], found.state["conv2_1.bias"]
@@ -161,8 +164,8 @@ def test_pooling_is_rescaled_in_the_next_convolution(pooling: str, picture: Tens
 
 def test_replicated_borders_see_the_border_and_not_black(picture: Tensor) -> None:
     flat = torch.full_like(picture, 0.3)
-    replicated = builtin(["conv1_1"], padding="replicate").features(flat)["conv1_1"]
-    zero = builtin(["conv1_1"], padding="zero").features(flat)["conv1_1"]
+    replicated = builtin(["conv1_1"], padding="replicate").features(flat, "conv1_1")["conv1_1"]
+    zero = builtin(["conv1_1"], padding="zero").features(flat, "conv1_1")["conv1_1"]
     torch.testing.assert_close(replicated[..., 0, 0], replicated[..., 5, 5])
     assert not torch.allclose(zero[..., 0, 0], zero[..., 5, 5])
 
@@ -210,7 +213,7 @@ def test_memory_grows_with_the_picture_and_the_largest_size_fits() -> None:
     large = estimated_bytes("vgg19", layers, (512, 512), 20)
     assert small < large
     middle = (small + large) // 2
-    side = largest_size("vgg19", layers, (512, 512), 20, middle)
+    side = largest_size("vgg19", layers, (512, 512), 20, 4, middle)
     assert 256 < side < 512
     assert estimated_bytes("vgg19", layers, (side, side), 20) <= middle
 

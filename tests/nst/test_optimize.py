@@ -13,11 +13,17 @@ from torch import Tensor
 
 from nst.config.options import StyleConfig
 from nst.errors import NstError
-from nst.losses.objective import Balance, Evaluation
+from nst.losses.balance import Balance
+from nst.losses.evaluation import Evaluation
 from nst.optimizers import base as optimize
-from nst.optimizers.base import HALVINGS, LBFGS, OPTIMIZERS, Adam, Optimizer
+from nst.optimizers.adam import Adam
+from nst.optimizers.base import HALVINGS, Optimizer
 from nst.optimizers.compact_lbfgs import CompactMove
-from nst.optimizers.quasi_newton import LBFGSMove, unpacked
+from nst.optimizers.lbfgs import LBFGS
+from nst.optimizers.quasi_newton import unpacked
+from nst.optimizers.table import OPTIMIZERS
+from nst.optimizers.two_loop_lbfgs import TwoLoopMove
+from nst.tables import found
 
 GOAL = 0.25
 Objective = Callable[[Tensor], Evaluation]
@@ -33,10 +39,11 @@ def bowl(x: Tensor) -> Evaluation:
 def optimizer(name: str, notes: list[str] | None = None, **options: Any) -> Optimizer:
     config = StyleConfig.of("quality", optimizer=name, **options)
     x = torch.full((1, 3, 4, 5), 0.9)
-    return OPTIMIZERS[name](x, config, (notes if notes is not None else []).append)
+    kind = found("optimizer", name, OPTIMIZERS)
+    return kind(x, config, (notes if notes is not None else []).append)
 
 
-@pytest.fixture(params=[LBFGSMove, CompactMove], ids=["two passes", "compact"], autouse=True)
+@pytest.fixture(params=[TwoLoopMove, CompactMove], ids=["two passes", "compact"], autouse=True)
 def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything here holds in both of L-BFGS's forms."""
     monkeypatch.setattr(optimize, "lbfgs_move", lambda device, *rest: request.param(*rest))

@@ -15,7 +15,8 @@ from torch import Tensor
 from fastconv.registry import has
 from nst.optimizers.compact_lbfgs import CompactMove
 from nst.optimizers.curvature_pairs import NativePairs, Pairs
-from nst.optimizers.quasi_newton import LBFGSMove, unpacked
+from nst.optimizers.quasi_newton import unpacked
+from nst.optimizers.two_loop_lbfgs import TwoLoopMove
 
 native_only = pytest.mark.skipif(not has("native"), reason="the native backend is not here")
 
@@ -78,7 +79,7 @@ def test_a_state_has_the_pairs_as_they_are_kept_and_every_form_reads_it() -> Non
         move.move(x, g.float())
     (first, scales), _, _ = move.state()["pairs"][0]
     assert (first.dtype, first.shape, scales.dtype) == (torch.int16, x.shape, torch.float32)
-    again, plain = CompactMove(0.3, 3), LBFGSMove(0.3, 3)
+    again, plain = CompactMove(0.3, 3), TwoLoopMove(0.3, 3)
     places = [x.clone() for _ in range(2)]
     again.load(move.state())
     plain.load(move.state())

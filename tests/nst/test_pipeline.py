@@ -17,10 +17,10 @@ from fastconv import backends, moments_of, use_backend
 from nst.api import plan
 from nst.config.options import StyleConfig
 from nst.errors import ConfigError, LayerError, OutputError, PictureError
-from nst.optimizers.base import OPTIMIZERS
+from nst.networks.hardware import choose_backend
+from nst.optimizers.table import OPTIMIZERS
 from nst.outputs import read_settings
 from nst.pictures.sizing import fit_style, load_picture
-from nst.run.run import choose_backend
 from nst.samples import scene, swirls
 
 

@@ -13,8 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from fastconv.figures import SUFFIXES
 from nst.errors import OutputError, PictureError
-from nst.outputs.loss_plots import SUFFIXES, feature_grid, gram_picture, plot_losses, write_csv
+from nst.outputs.figure_files import save_figure
+from nst.outputs.loss_plots import plot_losses, write_csv
+from nst.visualize.figures import feature_maps_figure, gram_figure
 
 
 def run(scales: tuple[int, ...] = (128, 181), steps: int = 20) -> list[dict[str, Any]]:
@@ -151,7 +154,7 @@ def test_keys_that_appear_later_become_columns(tmp_path: Path) -> None:
 @needs_matplotlib
 @pytest.mark.parametrize("shape", [(1, 1, 5, 5), (1, 7, 9, 16), (1, 100, 6, 6), (1, 3, 1, 1)])
 def test_feature_maps_are_drawn(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    path = feature_grid(torch.rand(shape), tmp_path / "f.svg", "relu1_1")
+    path = save_figure(feature_maps_figure(torch.rand(shape), "relu1_1"), tmp_path / "f.svg")
     words = drawn_words(path)
     about = f"relu1_1: {shape[1]} maps of {shape[3]}x{shape[2]}"
     assert about in words
@@ -163,7 +166,7 @@ def test_feature_maps_are_drawn(tmp_path: Path, shape: tuple[int, ...]) -> None:
 def test_the_strongest_maps_are_the_ones_shown(tmp_path: Path) -> None:
     features = torch.zeros(1, 80, 4, 4)
     features[:, 10:74] = 1 + torch.rand(1, 64, 4, 4)
-    words = drawn_words(feature_grid(features, tmp_path / "f.svg"))
+    words = drawn_words(save_figure(feature_maps_figure(features), tmp_path / "f.svg"))
     assert "<!-- 10 -->" in words
     assert "<!-- 73 -->" in words
     assert "<!-- 9 -->" not in words
@@ -175,18 +178,18 @@ def test_the_strongest_maps_are_the_ones_shown(tmp_path: Path) -> None:
 def test_a_gram_matrix_is_drawn(tmp_path: Path, kind: str) -> None:
     features = torch.rand(12, 50) - (0.5 if kind == "covariance" else 0)
     matrix = features @ features.T * (0 if kind == "zero" else 1)
-    path = gram_picture(matrix, tmp_path / "g.png", "relu1_1")
+    path = save_figure(gram_figure(matrix, "relu1_1"), tmp_path / "g.png")
     with Image.open(path) as image:
         assert min(image.size) > 500
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 3), (0, 0), (5,)])
-def test_what_is_no_gram_matrix_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_what_is_no_gram_matrix_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(PictureError, match=r"gram expects shape \(c, c\)"):
-        gram_picture(torch.zeros(shape), tmp_path / "g.png")
+        gram_figure(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (2, 3, 4, 4), (1, 0, 4, 4)])
-def test_what_is_no_feature_map_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_what_is_no_feature_map_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(PictureError, match=r"features expect shape \(1, c, h, w\)"):
-        feature_grid(torch.zeros(shape), tmp_path / "f.png")
+        feature_maps_figure(torch.zeros(shape))

@@ -18,8 +18,11 @@ from nst.losses.objective import Objective
 from nst.networks import hardware as computing
 from nst.networks.hardware import choose_backend
 from nst.networks.loss_scaling import GradientScale
+from nst.networks.network import Network
 from nst.networks.precision import PRECISIONS
-from nst.networks.table import Network, _pool, cut_stack
+from nst.networks.stacks import cut_stack
+from nst.networks.table import kind_of
+from nst.networks.vgg import pool
 
 HALF = {"backend": "torch", "precision": "float16"}
 
@@ -135,7 +138,7 @@ def test_only_float16_needs_a_factor() -> None:
 def test_squares_of_halves_do_not_overflow_in_a_pool() -> None:
     x = torch.full((1, 2, 4, 4), 1000.0, dtype=torch.float16)
     with torch.autocast("cpu", torch.float16):
-        pooled = _pool("l2")(x)
+        pooled = pool("l2")(x)
     assert pooled.dtype == torch.float16
     torch.testing.assert_close(pooled, torch.full((1, 2, 2, 2), 2000.0, dtype=torch.float16))
 
@@ -162,15 +165,16 @@ def test_products_are_rounded_in_the_network_and_nowhere_else(
 ) -> None:
     with torch.device("cpu"):
         stack = cut_stack("vgg16", ["relu1_1"])
-    network = Network("vgg16", stack, ["relu1_1"], "torch", "zero", (), PRECISIONS["tf32"])
-    assert network.run._precision == "tf32"
+    network = Network(kind_of("vgg16"), stack, "torch", precision=PRECISIONS["tf32"])
+    (run,) = (network._runs[network.prepare(["relu1_1"])],)
+    assert run._precision == "tf32"
     seen: list[str] = []
 
     def watched(rgb: Tensor) -> list[Tensor]:
         seen.append(current_precision())
         return [rgb]
 
-    monkeypatch.setattr(network.run, "forward", watched)
-    network.features(picture(1))
+    monkeypatch.setattr(run, "forward", watched)
+    network.features(picture(1), "relu1_1")
     assert seen == ["tf32"]
     assert current_precision() == "fp32"

@@ -13,10 +13,12 @@ from small_run import CONTENT, SMALL, STYLE, run
 
 import nst
 from nst.errors import CheckpointError, OutputError
-from nst.observers.progress import Observer
-from nst.optimizers.base import OPTIMIZERS
+from nst.optimizers.table import OPTIMIZERS
 from nst.outputs.sealed import SEAL, digest, save_sealed
 from nst.run.checkpoint import load, save
+from nst.run.inputs import load_inputs
+from nst.run.observer import Observer
+from nst.run.run import Run
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -47,11 +49,20 @@ def test_a_run_stopped_where_the_weights_have_just_moved_goes_on_as_if_not(
 
 def broken_off(folder: Path, stop: int, **options: Any) -> Path:
     """The checkpoint that a run of `stop` iterations leaves."""
-    for step in nst.iterate(CONTENT, STYLE, **{**SMALL, **options}):
-        if step.iteration == stop:
-            save(folder / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
-            break
+    run = begun(CONTENT, **options)
+    steps = run.steps()
+    for _ in range(stop):
+        next(steps)
+    save(folder / "run.ckpt", run, run.config, SOURCES)
     return folder / "run.ckpt"
+
+
+SOURCES = {"content": "c.png", "styles": ["s.png"]}
+
+
+def begun(content: Any, **options: Any) -> Run:
+    config = nst.StyleConfig.of("quality", **{**SMALL, **options})
+    return Run.prepare(config, load_inputs(config, content, [STYLE]), Observer())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -153,9 +164,9 @@ def test_a_signal_while_the_result_is_saved_does_not_lose_it(
 
 def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:
     CONTENT.save(tmp_path / "c.png")
-    for step in nst.iterate(tmp_path / "c.png", STYLE, **SMALL):
-        save(tmp_path / "run.ckpt", step.run, {"content": "c.png", "styles": ["s.png"]})
-        break
+    run = begun(tmp_path / "c.png")
+    next(run.steps())
+    save(tmp_path / "run.ckpt", run, run.config, SOURCES)
     (tmp_path / "c.png").unlink()
     assert nst.stylize(resume=tmp_path / "run.ckpt").image.size == (40, 30)
 

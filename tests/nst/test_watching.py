@@ -15,18 +15,12 @@ from PIL import Image
 
 import nst
 from nst.errors import OutputError
-from nst.observers.files import checkpoint_path
-from nst.observers.progress import (
-    Bar,
-    Lines,
-    Observer,
-    Observers,
-    losses_in_words,
-    seconds_in_words,
-)
+from nst.observers.progress import Bar, LogLines, losses_in_words, seconds_in_words
 from nst.outputs import read_settings
+from nst.outputs.paths import checkpoint_path
 from nst.outputs.sealed import _save
 from nst.run.checkpoint import load
+from nst.run.observer import Observer, Observers
 
 SMALL: dict[str, Any] = {
     "size": 24,
@@ -47,7 +41,7 @@ def watched(observer: Observer) -> nst.Result:
 
 def test_lines_tell_the_first_and_last_step_of_each_scale() -> None:
     stream = io.StringIO()
-    watched(Lines(stream))
+    watched(LogLines(stream))
     lines = stream.getvalue().splitlines()
     assert [line.split("iteration ")[1].split()[0] for line in lines] == [
         "1/7",
@@ -60,7 +54,7 @@ def test_lines_tell_the_first_and_last_step_of_each_scale() -> None:
     assert "s/it" in lines[-1]
 
 
-@pytest.mark.parametrize("kind", [Lines, Bar])
+@pytest.mark.parametrize("kind", [LogLines, Bar])
 def test_a_run_goes_on_when_nobody_reads_any_more(kind: Any) -> None:
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
@@ -88,7 +82,7 @@ def test_a_bar_ends_full_and_names_the_scale() -> None:
 
 def test_downloads_are_told_by_quarters_in_a_pipe() -> None:
     stream = io.StringIO()
-    lines = Lines(stream)
+    lines = LogLines(stream)
     for done in range(0, 101, 10):
         lines.downloading(done << 20, 100 << 20)
     assert stream.getvalue().splitlines() == [

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nst.errors import WeightsError
 from nst.networks import weights
-from nst.networks.table import cut_stack, kind_of, layer_names
+from nst.networks.stacks import cut_stack, layer_names
+from nst.networks.table import kind_of
 from nst.networks.weights import PUBLISHED, Published, from_file, obtain, on_disk
 from nst.training.torchvision_import import import_torchvision
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from fastconv import backends
 from nst.config.options import StyleConfig
-from nst.losses.objective import LayerChoice, Objective
+from nst.losses.objective import Objective
+from nst.losses.terms import LayerChoice, build_terms, take_style_targets
+from nst.networks.build import build_network
 from nst.networks.weights import Weights
-from nst.run.run import build_network
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -55,9 +56,11 @@ def test_losses_agree_along_the_run(plain: ModuleType, backend: str, channels_la
         backend=backend,
     )
     layers = LayerChoice((plain.CONTENT,), plain.STYLE, dict.fromkeys(plain.STYLE, 0.2))
-    network = build_network(config, Weights("vgg19x0.25", state, "random"), layers)
+    weights = Weights("vgg19x0.25", state, "random")
+    network = build_network(weights, layers.all, backend=backend, padding=config.padding)
     content, style = picture(1), picture(2)
-    objective = Objective(network, config, layers, content, [style])
+    targets = take_style_targets(network, config, layers, [style])
+    objective = Objective(network, build_terms(network, config, layers, targets, content))
     run = plain.PlainTransfer(plain.plain_features(state, channels_last), content, style)
     losses = []
     for _ in range(25):

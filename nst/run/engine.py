@@ -1,0 +1,93 @@
+"""What runs have in common, prepared once: the network with its weights, the styles' targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ..config.options import StyleConfig
+from ..errors import PictureError
+from ..losses.terms import StyleTargets, take_style_targets
+from ..networks.build import build_network
+from ..networks.network import Network
+from ..networks.table import kind_of
+from ..networks.weights import Weights, obtain
+from ..pictures.sizing import Picture, fit_style
+from .observer import Observer
+from .setup import Setup
+
+
+@dataclass
+class Engine:
+    """A network ready to compute; runs of the same styles and size share the styles' targets."""
+
+    setup: Setup
+    network: Network
+    source: str  # where the weights come from
+    notes: list[str] = field(default_factory=list)
+    _styles: Sequence[Picture] = ()
+    _targets: dict[tuple[int, int], StyleTargets] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(
+        cls,
+        config: StyleConfig,
+        observer: Observer,
+        network: str | None = None,
+        weights: Weights | None = None,
+    ) -> Engine:
+        """Get the weights and build the network.
+
+        `network` is that of a run which is resumed; `weights` are those that are at hand already.
+        """
+        notes: list[str] = []
+
+        def note(text: str) -> None:
+            notes.append(text)
+            observer.note(text)
+
+        name: Any = network or config.network
+        if weights is None:
+            if name != "auto":
+                Setup.of(config, kind_of(name))  # what is wrong shows before anything is fetched
+            weights = obtain(name, config.weights, note, observer.downloading)
+        setup = Setup.of(config, weights.kind)
+        built = build_network(
+            weights,
+            setup.layers.all,
+            backend=setup.backend,
+            device=setup.device,
+            pooling=config.pooling,
+            padding=config.padding,
+            precision=setup.precision,
+        )
+        built.prepare(setup.features, setup.moments)
+        return cls(setup, built, weights.source, notes)
+
+    def targets(self, styles: Sequence[Picture], hw: tuple[int, int]) -> StyleTargets:
+        """What the styles ask for where the picture has size hw; taken once."""
+        if styles is not self._styles:
+            self._styles, self._targets = styles, {}
+        if hw not in self._targets:
+            config = self.setup.weighed
+            rgbs = [self._at_level(style, hw) for style in styles]
+            self._targets[hw] = take_style_targets(self.network, config, self.setup.layers, rgbs)
+        return self._targets[hw]
+
+    def _at_level(self, style: Picture, hw: tuple[int, int]) -> Tensor:
+        config, shortest = self.setup.config, self.setup.shortest_side
+        rgb = fit_style(style, hw, config.style_fit, config.style_scale).rgb
+        if min(rgb.shape[2:]) < shortest:
+            raise PictureError(
+                f"style {style.name}: at the first size it would be {rgb.shape[3]}x"
+                f"{rgb.shape[2]} pixels, and the network needs sides of {shortest}; choose a "
+                "larger --size or --style-scale"
+            )
+        return self.to_device(rgb)
+
+    def to_device(self, picture: Tensor) -> Tensor:
+        """A picture where, and as exactly as, the run is computed."""
+        return picture.to(self.setup.device, self.setup.precision.picture)

@@ -1,0 +1,124 @@
+"""What a run is computed with, decided once from the config and passed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..config.options import StyleConfig, parse_memory
+from ..config.presets import PRESETS
+from ..errors import ConfigError
+from ..losses.terms import LayerChoice
+from ..networks.hardware import choose_backend, choose_device, choose_graph
+from ..networks.precision import PRECISIONS, Precision
+from ..networks.stacks import check_layers, cut_stack
+from ..networks.survey import estimated_bytes, largest_size
+from ..networks.table import Kind, shortest_side
+from .pyramid import Level, levels
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Device, backend, precision, network and layers of a run: made once, never asked again."""
+
+    config: StyleConfig
+    kind: Kind
+    device: torch.device
+    backend: str
+    precision: Precision
+    layers: LayerChoice
+    shortest_side: int  # of a picture that the layers in use can take
+
+    @classmethod
+    def of(cls, config: StyleConfig, kind: Kind) -> Setup:
+        """Decide, or say what of the config cannot be had here."""
+        choose_graph(config)
+        layers = choose_layers(config, kind)
+        names = [name for name, _ in cut_stack(kind, layers.all)]
+        return cls(
+            config,
+            kind,
+            choose_device(config.device),
+            choose_backend(config),
+            PRECISIONS[config.precision],
+            layers,
+            shortest_side(names),
+        )
+
+    @property
+    def computed(self) -> str:
+        """What computes the network, in words."""
+        return f"{self.backend} on {self.device}, {self.config.precision}"
+
+    @property
+    def weighed(self) -> StyleConfig:
+        """The settings with the content's weight as this network takes it."""
+        config = self.config
+        if config.normalize or config.content_layers:
+            return config
+        return config.but(content_weight=self.kind.raw_content * config.content_weight)
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """The layers whose moments are read."""
+        return self.layers.style if self.config.style_weight > 0 else ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The layers whose features are read."""
+        return self.layers.content if self.config.content_weight > 0 else ()
+
+    def levels(self, hw: tuple[int, int]) -> list[Level]:
+        """The scales of a run, or ConfigError if the picture is too small for the network."""
+        return levels(hw, self.config.scales, self.config.iterations, self.shortest_side)
+
+    def memory(self, hw: tuple[int, int]) -> int:
+        """Bytes at the peak of a run, about."""
+        return estimated_bytes(self.kind, self.layers.all, hw, *self._kept)
+
+    @property
+    def _kept(self) -> tuple[int, int]:
+        """How many pairs of pictures the optimiser keeps, and the bytes of a value."""
+        history = self.config.history if self.config.optimizer == "lbfgs" else 3
+        return history, self.precision.picture.itemsize
+
+    def check_memory(self, hw: tuple[int, int]) -> None:
+        """ConfigError, with the largest size that fits, if a run would need more than it may."""
+        limit = parse_memory(self.config.max_memory)
+        if limit is None:  # the estimate runs the network on the meta device: half a second
+            return
+        needed = self.memory(hw)
+        if needed <= limit:
+            return
+        fits = largest_size(self.kind, self.layers.all, hw, *self._kept, limit)
+        advice = f"--size {fits} fits" if fits >= 64 else "no useful size fits"
+        raise ConfigError(
+            f"max_memory is {self.config.max_memory}, and {max(hw)} pixels need about "
+            f"{needed / 2**30:.2f}G: {advice}"
+        )
+
+    def reconfigured(self, config: StyleConfig) -> Setup:
+        """The same for a config that differs in its outputs alone."""
+        return replace(self, config=config)
+
+
+def choose_layers(config: StyleConfig, kind: Kind) -> LayerChoice:
+    """The layers of the config, or else the network's usual ones; they must exist."""
+    content = config.content_layers or kind.content_layers
+    style = config.style_layers or kind.style_layers
+    check_layers(kind, (*content, *style))
+    given = config.style_layer_weights
+    if len(given) != len(style) and given == PRESETS[config.preset].get("style_layer_weights"):
+        given = ()  # the preset's weights were for the preset's layers
+    if not given:
+        own = dict(zip(kind.style_layers, kind.style_layer_weights))
+        # the usual weights where all layers are the usual ones, else all alike
+        given = tuple(own[name] if set(style) <= set(own) else 1.0 for name in style)
+    if len(given) != len(style):
+        raise ConfigError(
+            f"style_layer_weights expects one number per style layer ({', '.join(style)}), "
+            f"got {len(given)}"
+        )
+    total = sum(given)
+    return LayerChoice(content, style, {n: w / total for n, w in zip(style, given)})
