@@ -22,7 +22,7 @@ from tyro.conf import arg
 from ..errors import ConfigError, did_you_mean
 
 Preset = Literal["quality", "gatys", "seed"]
-NetworkName = Literal["auto", "builtin", "vgg19", "vgg16", "resnet50"]
+NetworkName = Literal["auto", "builtin", "vgg19", "vgg19-torchvision", "vgg16", "resnet50"]
 BackendName = Literal["auto", "native", "torch", "numba", "naive"]
 Names = tuple[str, ...]
 
@@ -54,7 +54,8 @@ class NetworkOptions:
     """Which network looks at the pictures, and how it is computed."""
 
     network: NetworkName = "auto"
-    """auto takes VGG19 with ImageNet weights (548 MB, fetched once), else the built-in one."""
+    """auto is vgg19, with its authors' own weights; builtin is smaller and fast; the others are
+    torchvision's, fetched once (vgg19-torchvision: 548 MB)."""
     weights: Annotated[Path | None, arg(metavar="PATH")] = None
     """Weights from a file of your own (.pth or .safetensors, torchvision's names)."""
     pooling: Literal["auto", "max", "avg", "l2"] = "auto"

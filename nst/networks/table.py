@@ -153,10 +153,11 @@ def _vgg_kind(about: str, blocks: Sequence[int], width: int = 64, pooling: str =
 
 
 NETWORKS: dict[str, Kind] = {
-    "vgg19": _vgg_kind("VGG19, ImageNet weights", VGG19_BLOCKS),
-    "vgg16": _vgg_kind("VGG16, ImageNet weights", VGG16_BLOCKS),
+    "vgg19": _vgg_kind("VGG19, Simonyan and Zisserman's own weights", VGG19_BLOCKS),
+    "vgg19-torchvision": _vgg_kind("VGG19, trained anew by torchvision", VGG19_BLOCKS),
+    "vgg16": _vgg_kind("VGG16, trained anew by torchvision", VGG16_BLOCKS),
     "resnet50": Kind(
-        "ResNet-50, ImageNet weights",
+        "ResNet-50, trained by torchvision",
         _resnet50,
         _resnet50_layout,
         ("block2_4",),

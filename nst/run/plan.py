@@ -7,18 +7,16 @@ from ..errors import ConfigError
 from ..networks.hardware import choose_backend, choose_device, choose_graph
 from ..networks.survey import estimated_bytes, largest_size
 from ..networks.table import cut_stack, shortest_side
-from ..networks.weights import from_file, on_disk
+from ..networks.weights import AUTO, from_file
 from .pyramid import Level, levels
 from .run import Inputs, choose_layers
 
 
 def expected_network(config: StyleConfig) -> str:
-    """The network that a run will have, as far as can be told without fetching anything."""
+    """The network that a run will have."""
     if config.weights is not None:
         return from_file(config.network, config.weights).network
-    if config.network != "auto":
-        return config.network
-    return "vgg19" if on_disk("vgg19") else "builtin"
+    return AUTO if config.network == "auto" else config.network
 
 
 def _memory(config: StyleConfig, inputs: Inputs, network: str) -> int:
@@ -60,12 +58,11 @@ def plan_in_words(config: StyleConfig, inputs: Inputs, network: str) -> list[str
     layers = choose_layers(config, network)
     plan = planned_levels(config, inputs, network)
     height, width = inputs.content.hw
-    alone = "; tried to be fetched: vgg19" if config.network == "auto" != network else ""
     styles = ", ".join(f"{s.name} {s.hw[1]}x{s.hw[0]}" for s in inputs.styles)
     lines = [
         f"content   {inputs.content.name} at {width}x{height}",
         f"styles    {styles}",
-        f"network   {network}{alone if network == 'builtin' else ''}",
+        f"network   {network}",
         f"content layers  {', '.join(layers.content)}",
         "style layers    " + ", ".join(f"{n} {w:.3f}" for n, w in layers.weights.items()),
         f"computed  by {choose_backend(config)} on {choose_device(config.device)}, "

@@ -166,22 +166,16 @@ class Run:
         cls, config: StyleConfig, inputs: Inputs, observer: Observer, network: str | None = None
     ) -> Run:
         """Get the weights, build the network, plan the scales; `network` for a resumed run."""
-        notes: list[str] = []
-
-        def note(text: str) -> None:
-            notes.append(text)
-            observer.note(text)
-
         choose_backend(config)  # before anything is fetched
         choose_graph(config)
         name = network or config.network
         if name != "auto":
             choose_layers(config, name)
-        found = weights_module.obtain(name, config.weights, note, observer.downloading)
+        found = weights_module.obtain(name, config.weights, observer.downloading)
         layers = choose_layers(config, found.network)
         built = build_network(config, found, layers)
         plan = levels(inputs.content.hw, config.scales, config.iterations, built.shortest_side)
-        return cls(config, inputs, built, found.source, layers, plan, observer, notes=notes)
+        return cls(config, inputs, built, found.source, layers, plan, observer)
 
     @property
     def computed(self) -> str:
@@ -332,9 +326,7 @@ def features_of(picture: Any, layer: str, observer: Observer, **options: Any) ->
     rgb = load_picture(picture, parse_size(str(config.size))).rgb
     if config.network != "auto":
         choose_layers(config, config.network)
-    found = weights_module.obtain(
-        config.network, config.weights, observer.note, observer.downloading
-    )
+    found = weights_module.obtain(config.network, config.weights, observer.downloading)
     network = build_network(config, found, choose_layers(config, found.network))
     with torch.no_grad():
         return found.network, network.features(

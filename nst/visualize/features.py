@@ -74,7 +74,7 @@ def open_eyes(layers: Sequence[str] = (), observer: Observer | None = None, **op
 
 
 def _weights(config: StyleConfig, observer: Observer) -> Weights:
-    return obtain(config.network, config.weights, observer.note, observer.downloading)
+    return obtain(config.network, config.weights, observer.downloading)
 
 
 def strongest(several: Sequence[Tensor], count: int) -> list[int]:
