@@ -22,9 +22,10 @@ from .run import checkpoint as checkpoints
 from .run.engine import Engine
 from .run.inputs import Inputs, fitted_styles, load_content, load_inputs, load_styles, with_start
 from .run.observer import Observer, Observers
-from .run.plan import expected_setup, plan_in_words
+from .run.plan import plan_in_words
 from .run.result import Result
 from .run.run import MoreTerms, Run, no_more_terms
+from .run.setup import Setup
 from .run.signals import finishing_steps
 from .run.step import Step
 
@@ -42,7 +43,7 @@ class Stylizer:
     Weights are read and checked, the network is built, and the styles are read when it is made;
     the styles' statistics are taken at the first content and kept for others of the same size.
     `options` are those of `stylize`; at a call, those about outputs (`output=`, `plot=`, ...) may
-    be given anew.
+    be given anew.  `weights` may also be what nst.networks.weights.obtain() gave, read before.
     """
 
     def __init__(
@@ -52,9 +53,14 @@ class Stylizer:
         config: StyleConfig | None = None,
         observer: Observer | None = None,
         preset: str = "quality",
-        weights: Weights | None = None,
+        weights: Weights | Path | str | None = None,
         **options: Any,
     ) -> None:
+        at_hand = weights if isinstance(weights, Weights) else None
+        if at_hand:  # they say which network it is
+            options["network"] = at_hand.network
+        elif weights is not None:
+            options["weights"] = weights
         config = config.but(**options) if config else StyleConfig.of(preset, **options)
         self.config, self.observer = config, observer or Observer()
         styles = list(style) if isinstance(style, list | tuple) else [style]
@@ -62,7 +68,7 @@ class Stylizer:
         self._given_styles = styles
         self._styles = load_styles(config, styles)
         self._fitted: tuple[tuple[int, int], list[Picture]] | None = None
-        self.engine = Engine.prepare(config, self.observer, weights=weights)
+        self.engine = Engine.prepare(Setup.expected(config), self.observer, at_hand)
 
     def __call__(
         self,
@@ -148,10 +154,10 @@ def stylize(
     config = _config(content, style, config, preset, options)
     # everything that can be wrong with the pictures and outputs is found before weights are read
     inputs, sources = _inputs(config, content, style)
-    setup = expected_setup(config)
+    setup = Setup.expected(config)
     setup.levels(inputs.content.hw)
     setup.check_memory(inputs.content.hw)
-    run = Run.prepare(config, inputs, observer)
+    run = Run(Engine.prepare(setup, observer), inputs, observer)
     return _painted(run, config, sources, None, callback)
 
 
@@ -177,9 +183,9 @@ def plan(
     if resume is not None:
         saved = checkpoints.load(Path(resume))
         _check_resumption(Path(resume), saved, config)
-        return plan_in_words(expected_setup(config, saved.network), saved.inputs)
+        return plan_in_words(Setup.expected(config, _network_of(saved)), saved.inputs)
     inputs, _ = _inputs(config, content, style)
-    return plan_in_words(expected_setup(config), inputs)
+    return plan_in_words(Setup.expected(config), inputs)
 
 
 def _config(
@@ -205,9 +211,15 @@ def _resumed(
     saved = checkpoints.load(path, options)
     wanted = (config or saved.config).but(**options)
     _check_resumption(path, saved, wanted)
-    network = saved.network if saved.config.weights is None else None
-    run = Run.prepare(wanted, saved.inputs, observer, network)
+    setup = Setup.expected(wanted, _network_of(saved))
+    run = Run(Engine.prepare(setup, observer), saved.inputs, observer)
     return checkpoints.restore(saved, run), wanted, saved.sources
+
+
+def _network_of(saved: checkpoints.Checkpoint) -> str | None:
+    """The network's name where `auto` stands in the settings: the choice is not made again."""
+    is_open = saved.config.network == "auto" and saved.config.weights is None
+    return saved.network if is_open else None
 
 
 def _check_resumption(path: Path, saved: checkpoints.Checkpoint, wanted: StyleConfig) -> None:

@@ -106,7 +106,7 @@ class NetworkTable:
     """Print a network layer by layer: shape, parameters, work, memory, convolution kernel."""
 
     name: Annotated[Positional[str], arg(metavar="NETWORK")]
-    """vgg19, vgg16, resnet50 or builtin."""
+    """vgg19, builtin, vgg19-torchvision, vgg16 or resnet50."""
     size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "512"
     """Size of the picture."""
     backend: str = "auto"
@@ -123,14 +123,14 @@ class NetworkTable:
 
 @dataclass(frozen=True)
 class Demo:
-    """Draw a scene and two paintings, and bring them together with the built-in network."""
+    """Draw a scene and two paintings, and bring them together with both networks."""
 
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("out")
     """Folder for all that it writes."""
     size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "320"
     """Size of the result."""
     iterations: Annotated[int, arg(aliases=["-i"])] = 120
-    """Loss evaluations at the first scale."""
+    """Loss evaluations of the built-in network at the first scale; VGG19 has a third."""
     backend: BackendName = "auto"
     """What computes the convolutions."""
 

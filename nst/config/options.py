@@ -80,7 +80,8 @@ class NetworkOptions:
     """Which network looks at the pictures, and how it is computed."""
 
     network: NetworkName = "auto"
-    """auto takes VGG19 with ImageNet weights (548 MB, fetched once), else the built-in one."""
+    """auto is vgg19, with its authors' own weights; builtin is smaller and fast; the others are
+    torchvision's, fetched once (vgg19-torchvision: 548 MB)."""
     weights: Annotated[Path | None, arg(metavar="PATH")] = None
     """Weights from a file of your own (.pth or .safetensors, torchvision's names)."""
     pooling: Literal["auto", "max", "avg", "l2"] = "auto"

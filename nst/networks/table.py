@@ -97,11 +97,12 @@ def _vgg_kind(
 
 
 _ROWS = (
-    _vgg_kind("vgg19", "VGG19, ImageNet weights", VGG19_BLOCKS),
-    _vgg_kind("vgg16", "VGG16, ImageNet weights", VGG16_BLOCKS),
+    _vgg_kind("vgg19", "VGG19, Simonyan and Zisserman's own weights", VGG19_BLOCKS),
+    _vgg_kind("vgg19-torchvision", "VGG19, trained anew by torchvision", VGG19_BLOCKS),
+    _vgg_kind("vgg16", "VGG16, trained anew by torchvision", VGG16_BLOCKS),
     Kind(
         "resnet50",
-        "ResNet-50, ImageNet weights",
+        "ResNet-50, trained by torchvision",
         _resnet50,
         ("block2_4",),
         ("relu1", "block1_2", "block2_2", "block3_2"),

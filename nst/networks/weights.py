@@ -1,11 +1,11 @@
-"""Where a network's weights come from: a file, torchvision's cache, its server, or a seed.
+"""Where a network's weights come from: an installed package, a file, torchvision's cache or server.
 
 Every way ends in the same `Weights`: tensors under our layer names (`conv1_1.weight`), their
-shapes checked against the network.  A network that the user named is never replaced by another;
-`auto` is, and says so.
+shapes checked against the network.  No network is ever replaced by another: `auto` is VGG19 with
+its authors' weights (vgg19.py), or with a file the network that the file is for.
 
 Of what is downloaded only the part below the classifier is kept, in torchvision's own cache
-folder: 80 MB instead of 548 for VGG19, as safetensors with a digest that is checked on loading.
+folder: of its VGG19 80 MB instead of 548, as safetensors with a digest that is checked on loading.
 A complete file that torchvision left there is used too, and left alone.
 """
 
@@ -29,6 +29,9 @@ from ..errors import ConfigError, WeightsError
 from .builtin import ABOUT_BUILTIN, builtin_state
 from .stacks import State, cut_stack, layer_names, state_digest
 from .table import Kind, kind_of
+from .vgg19 import ABOUT_VGG19, vgg19_state
+
+AUTO = "vgg19"  # the network that `auto` stands for
 
 CONNECT_SECONDS = 10.0
 Downloading = Callable[[int, int], None]  # bytes so far, bytes in all (0 if unknown)
@@ -53,7 +56,7 @@ class Published:
 # Written out rather than asked of torchvision, whose import takes a second; a test compares.
 SERVER = "https://download.pytorch.org/models/"
 PUBLISHED = {
-    "vgg19": Published(SERVER + "vgg19-dcbb9e9d.pth", 548),
+    "vgg19-torchvision": Published(SERVER + "vgg19-dcbb9e9d.pth", 548),
     "vgg16": Published(SERVER + "vgg16-397923af.pth", 528),
     "resnet50": Published(SERVER + "resnet50-0676ba61.pth", 98),
 }
@@ -76,33 +79,26 @@ class Weights:
 def obtain(
     name: str | Kind,
     path: Path | None = None,
-    note: Callable[[str], None] = lambda text: None,
     downloading: Downloading = lambda done, total: None,
 ) -> Weights:
-    """The weights for `--network name --weights path`; `note` is told of every choice made."""
+    """The weights for `--network name --weights path`."""
     if isinstance(name, Kind) or ":" in name:
         return _own(kind_of(name), path)
     if path is not None:
         return from_file(name, path)
+    name = AUTO if name == "auto" else name
     if name == "builtin":
-        return Weights("builtin", builtin_state(), ABOUT_BUILTIN)
-    if name != "auto":
-        return published(name, downloading)
-    try:
-        return published("vgg19", downloading)
-    except WeightsError as error:
-        reason = str(error).split(";")[0]
-        note(f"network auto: the built-in network, since {reason}")
-        return Weights("builtin", builtin_state(), ABOUT_BUILTIN)
+        return Weights(name, builtin_state(), ABOUT_BUILTIN)
+    if name == "vgg19":
+        return Weights(name, vgg19_state(), ABOUT_VGG19)
+    return published(name, downloading)
 
 
 def expected_kind(name: str | Kind, path: Path | None) -> Kind:
     """The network that `obtain` will give, as far as can be told without fetching anything."""
     if path is not None and isinstance(name, str):
         return from_file(name, path).kind
-    if name != "auto":
-        return kind_of(name)
-    return kind_of("vgg19" if on_disk("vgg19") else "builtin")
+    return kind_of(AUTO if name == "auto" else name)
 
 
 def _own(kind: Kind, path: Path | None) -> Weights:
@@ -121,12 +117,6 @@ def cache_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def on_disk(name: str) -> bool:
-    """Whether torchvision's weights are in its cache, whole or our part of them."""
-    row, folder = PUBLISHED[name], cache_folder()
-    return _part(row, folder).exists() or (folder / row.filename).exists()
-
-
 def _part(row: Published, folder: Path) -> Path:
     return folder / f"nst-{row.filename.removesuffix('.pth')}.safetensors"
 
@@ -136,7 +126,9 @@ def published(name: str, downloading: Downloading) -> Weights:
     row, folder = PUBLISHED[name], cache_folder()
     part = _part(row, folder)
     if part.exists():
-        return Weights(name, _checked(name, _read_part(part)), f"ImageNet ({part.name})")
+        return Weights(
+            name, _checked(name, _read_part(part)), f"torchvision's weights ({part.name})"
+        )
     complete = folder / row.filename
     if complete.exists():
         _check_digest(complete, row)
@@ -144,7 +136,7 @@ def published(name: str, downloading: Downloading) -> Weights:
     else:
         state = _download(name, row, folder, downloading)
     _keep_part(part, state)
-    return Weights(name, _checked(name, state), f"ImageNet ({row.filename})")
+    return Weights(name, _checked(name, state), f"torchvision's weights ({row.filename})")
 
 
 def from_file(name: str, path: Path) -> Weights:

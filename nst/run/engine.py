@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
-from ..config.options import StyleConfig
 from ..errors import PictureError
 from ..losses.terms import StyleTargets, take_style_targets
-from ..networks.build import build_network
 from ..networks.network import Network
-from ..networks.table import kind_of
 from ..networks.weights import Weights, obtain
 from ..pictures.sizing import Picture, fit_style
 from .observer import Observer
@@ -27,45 +23,20 @@ class Engine:
     setup: Setup
     network: Network
     source: str  # where the weights come from
-    notes: list[str] = field(default_factory=list)
     _styles: Sequence[Picture] = ()
     _targets: dict[tuple[int, int], StyleTargets] = field(default_factory=dict)
 
     @classmethod
-    def prepare(
-        cls,
-        config: StyleConfig,
-        observer: Observer,
-        network: str | None = None,
-        weights: Weights | None = None,
-    ) -> Engine:
-        """Get the weights and build the network.
-
-        `network` is that of a run which is resumed; `weights` are those that are at hand already.
-        """
-        notes: list[str] = []
-
-        def note(text: str) -> None:
-            notes.append(text)
-            observer.note(text)
-
-        name: Any = network or config.network
+    def prepare(cls, setup: Setup, observer: Observer, weights: Weights | None = None) -> Engine:
+        """Get the weights, if they are not at hand already, and build the network."""
+        config = setup.config
         if weights is None:
-            if name != "auto":
-                Setup.of(config, kind_of(name))  # what is wrong shows before anything is fetched
-            weights = obtain(name, config.weights, note, observer.downloading)
-        setup = Setup.of(config, weights.kind)
-        built = build_network(
-            weights,
-            setup.layers.all,
-            backend=setup.backend,
-            device=setup.device,
-            pooling=config.pooling,
-            padding=config.padding,
-            precision=setup.precision,
-        )
-        built.prepare(setup.features, setup.moments)
-        return cls(setup, built, weights.source, notes)
+            name = config.network if isinstance(config.network, str) else setup.kind
+            named = setup.kind.name if name == "auto" and config.weights is None else name
+            weights = obtain(named, config.weights, observer.downloading)
+        network = setup.build(weights)
+        network.prepare(setup.features, setup.moments)
+        return cls(setup, network, weights.source)
 
     def targets(self, styles: Sequence[Picture], hw: tuple[int, int]) -> StyleTargets:
         """What the styles ask for where the picture has size hw; taken once."""

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from ..config.options import StyleConfig
-from ..networks.table import Kind, kind_of
-from ..networks.weights import expected_kind
 from .inputs import Inputs
 from .setup import Setup
-
-
-def expected_setup(config: StyleConfig, network: str | Kind | None = None) -> Setup:
-    """The setup that a run will have, as far as can be told without fetching anything."""
-    kind = kind_of(network) if network else expected_kind(config.network, config.weights)
-    return Setup.of(config, kind)
 
 
 def plan_in_words(setup: Setup, inputs: Inputs) -> list[str]:

@@ -59,14 +59,11 @@ class Run:
 
     def __post_init__(self) -> None:
         self.levels = self.setup.levels(self.inputs.content.hw)
-        self.notes = [*self.engine.notes, *self.notes]
 
     @classmethod
-    def prepare(
-        cls, config: StyleConfig, inputs: Inputs, observer: Observer, network: str | None = None
-    ) -> Run:
-        """A run on an engine of its own; `network` for a resumed run."""
-        return cls(Engine.prepare(config, observer, network), inputs, observer)
+    def prepare(cls, config: StyleConfig, inputs: Inputs, observer: Observer) -> Run:
+        """A run on an engine of its own."""
+        return cls(Engine.prepare(Setup.expected(config), observer), inputs, observer)
 
     @property
     def setup(self) -> Setup:

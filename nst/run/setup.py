@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -10,11 +10,14 @@ from ..config.options import StyleConfig, parse_memory
 from ..config.presets import PRESETS
 from ..errors import ConfigError
 from ..losses.terms import LayerChoice
+from ..networks.build import build_network
 from ..networks.hardware import choose_backend, choose_device, choose_graph
+from ..networks.network import Network
 from ..networks.precision import PRECISIONS, Precision
 from ..networks.stacks import check_layers, cut_stack
 from ..networks.survey import estimated_bytes, largest_size
-from ..networks.table import Kind, shortest_side
+from ..networks.table import Kind, kind_of, shortest_side
+from ..networks.weights import Weights, expected_kind
 from .pyramid import Level, levels
 
 
@@ -46,6 +49,12 @@ class Setup:
             shortest_side(names),
         )
 
+    @classmethod
+    def expected(cls, config: StyleConfig, network: str | None = None) -> Setup:
+        """The same of a config alone; `network` is that of a run which is resumed."""
+        kind = kind_of(network) if network else expected_kind(config.network, config.weights)
+        return cls.of(config, kind)
+
     @property
     def computed(self) -> str:
         """What computes the network, in words."""
@@ -68,6 +77,18 @@ class Setup:
     def features(self) -> tuple[str, ...]:
         """The layers whose features are read."""
         return self.layers.content if self.config.content_weight > 0 else ()
+
+    def build(self, weights: Weights) -> Network:
+        """The network with these weights, as the setup has it."""
+        return build_network(
+            weights,
+            self.layers.all,
+            backend=self.backend,
+            device=self.device,
+            pooling=self.config.pooling,
+            padding=self.config.padding,
+            precision=self.precision,
+        )
 
     def levels(self, hw: tuple[int, int]) -> list[Level]:
         """The scales of a run, or ConfigError if the picture is too small for the network."""
@@ -97,10 +118,6 @@ class Setup:
             f"max_memory is {self.config.max_memory}, and {max(hw)} pixels need about "
             f"{needed / 2**30:.2f}G: {advice}"
         )
-
-    def reconfigured(self, config: StyleConfig) -> Setup:
-        """The same for a config that differs in its outputs alone."""
-        return replace(self, config=config)
 
 
 def choose_layers(config: StyleConfig, kind: Kind) -> LayerChoice:

@@ -20,10 +20,8 @@ from ..config.options import StyleConfig
 from ..errors import ConfigError, LayerError
 from ..losses.style import gram
 from ..losses.variation import total_variation
-from ..networks.build import build_network
 from ..networks.network import Network
-from ..networks.table import kind_of
-from ..networks.weights import Weights, obtain
+from ..networks.weights import Weights, expected_kind, obtain
 from ..pictures.sizing import load_picture, parse_size, resize
 from ..run.observer import Observer
 from ..run.setup import Setup
@@ -75,27 +73,14 @@ def feature_reader(
     if any(not layer.strip() for layer in layers):
         raise LayerError("layer expects a name such as relu3_1, got none")
     config, observer = StyleConfig.of("quality", **options), observer or Observer()
-    if config.network != "auto":
-        _setup_for(config, kind_of(config.network), layers)  # a wrong layer, before a download
-    weights = obtain(config.network, config.weights, observer.note, observer.downloading)
-    setup = _setup_for(config, weights.kind, layers)
-    network = build_network(
-        weights,
-        setup.layers.all,
-        backend=setup.backend,
-        device=setup.device,
-        pooling=config.pooling,
-        padding=config.padding,
-        precision=setup.precision,
-    )
+    kind = expected_kind(config.network, config.weights)
+    wanted = tuple(layers) or tuple(dict.fromkeys((*kind.style_layers, *kind.content_layers)))
+    read = config.but(content_layers=wanted, style_layers=wanted[:1])
+    setup = Setup.of(read, kind)  # a wrong layer shows before anything is fetched
+    weights = obtain(config.network, config.weights, observer.downloading)
+    network = setup.build(weights)
     ordered, _ = network.prepare(features=setup.layers.content)
     return FeatureReader(network, weights, setup, ordered)
-
-
-def _setup_for(config: StyleConfig, kind: Any, layers: Sequence[str]) -> Setup:
-    usual = dict.fromkeys((*kind.style_layers, *kind.content_layers))
-    wanted = tuple(layers) or tuple(usual)
-    return Setup.of(config.but(content_layers=wanted, style_layers=wanted[:1]), kind)
 
 
 def strongest(several: Sequence[Tensor], count: int) -> list[int]:

@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 from patterns import pattern
 
+from nst.networks.weights import Weights, obtain
+
+
+@pytest.fixture(scope="session")
+def vgg19() -> Weights:
+    """VGG19 with its authors' weights, 80 MB: read once, and changed by no test."""
+    return obtain("vgg19")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

