@@ -107,9 +107,14 @@ class Objective:
             return False
         content, style = (self._weight_of(groups, values) for groups in (CONTENT, STYLE))
         has_moved = self.balance.watch(content, style)
-        if has_moved and self._weights is not None:
-            self._weights.copy_(torch.tensor(self._weighed(), dtype=self._weights.dtype))
+        if has_moved:
+            self.reweigh()
         return has_moved
+
+    def reweigh(self) -> None:
+        """Let the weights follow the balance, in the memory that a recording knows."""
+        if self._weights is not None:
+            self._weights.copy_(torch.tensor(self._weighed(), dtype=self._weights.dtype))
 
     def _weight_of(self, groups: Sequence[str], values: Values) -> float:
         return sum(t.weight * values[t.name] for t in self.terms if t.group in groups)

@@ -19,7 +19,7 @@ from fastconv.figures import BLUE, GREEN, GREY, INK, ORANGE, RED, Figure, drawin
 
 from ..errors import PictureError
 from .atomic import atomic_path
-from .figure_files import save_figure
+from .figure_files import check_figure_path, save_figure
 
 Row = Mapping[str, Any]
 History = Sequence[Row]
@@ -30,7 +30,8 @@ AXIS = ("iteration", "scale", "seconds", "balance")  # what a row holds beside l
 
 def plot_losses(history: History, path: str | os.PathLike[str]) -> Path:
     """The figure of the losses, written to `path`."""
-    return save_figure(losses_figure(history), path)
+    target = check_figure_path(path)  # before anything is drawn
+    return save_figure(losses_figure(history), target)
 
 
 def losses_figure(history: History) -> Figure:

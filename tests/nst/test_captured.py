@@ -151,12 +151,13 @@ def test_the_balance_moves_within_a_recording() -> None:
     objective = objective_of(run)
     it = imitate(optimizer())
     before = it.step(objective).values
-    objective.balance_as(3.0, 5)
+    run.balance.factor = 3.0
+    objective.reweigh()
     after = it._evaluate(objective).values
     assert len(Imitation.made) == 1
     weight = run.config.content_weight
     assert after["total"] - before["total"] == pytest.approx(2 * weight * before["content"], 1e-4)
-    assert objective.told == {"balance": 3.0}
+    assert objective.reported == {"balance": 3.0}
 
 
 def test_a_gradient_outside_of_a_recording_does_not_tie_it_to_another_stream() -> None:

@@ -15,7 +15,6 @@ from nst.config.options import StyleConfig
 from nst.errors import NstError
 from nst.losses.balance import Balance
 from nst.losses.evaluation import Evaluation
-from nst.optimizers import base as optimize
 from nst.optimizers.adam import Adam
 from nst.optimizers.base import HALVINGS, Optimizer
 from nst.optimizers.compact_lbfgs import CompactMove
@@ -46,7 +45,8 @@ def optimizer(name: str, notes: list[str] | None = None, **options: Any) -> Opti
 @pytest.fixture(params=[TwoLoopMove, CompactMove], ids=["two passes", "compact"], autouse=True)
 def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything here holds in both of L-BFGS's forms."""
-    monkeypatch.setattr(optimize, "lbfgs_move", lambda device, *rest: request.param(*rest))
+    place = "nst.optimizers.lbfgs.lbfgs_move"
+    monkeypatch.setattr(place, lambda device, *rest: request.param(*rest))
 
 
 def run(it: Optimizer, objective: Objective, steps: int) -> list[float]:

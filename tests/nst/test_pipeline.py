@@ -188,7 +188,7 @@ def test_colours_as_such_come_nearer_to_the_style_where_they_count() -> None:
         return sum(float((a - b).square().sum()) for a, b in zip(found, target, strict=True))
 
     assert apart(3.0) < 0.5 * apart(0.0)
-    assert run(color_weight=0.0, iterations=1, scales=1).losses[0]["color"] == 0
+    assert "color" not in run(color_weight=0.0, iterations=1, scales=1).losses[0]
     assert run(style_weight=0.0, iterations=1, scales=1).losses[0]["color"] == 0
 
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from nst.errors import WeightsError
 from nst.networks import vgg19 as module
-from nst.networks.table import Network, cut_stack, layer_names, load_stack
+from nst.networks.network import Network
+from nst.networks.stacks import cut_stack, layer_names, load_stack
+from nst.networks.table import kind_of
 from nst.networks.vgg19 import DATA_FILE, REQUIREMENT, data_file, for_normalised_rgb, vgg19_state
 from nst.networks.weights import Weights, obtain
 
@@ -126,7 +128,9 @@ def test_the_network_computes_what_keras_s_does_down_to_relu4_2(
             x = x.relu() if name.startswith("relu") else F.max_pool2d(x, 2)
     stack = cut_stack("vgg19", ["relu4_2"])
     load_stack(stack, {key: tensor.double() for key, tensor in vgg19.state.items()})
-    actual = Network("vgg19", stack, ["relu4_2"], "torch", "replicate").features(rgb)["relu4_2"]
+    actual = Network(kind_of("vgg19"), stack, "torch", "replicate").features(rgb, "relu4_2")[
+        "relu4_2"
+    ]
     assert actual.dtype == torch.float64
     # only conv1_1 is rounded, to 2^-24 of each weight
     torch.testing.assert_close(actual, x, rtol=0, atol=1e-6 * float(x.max()))
