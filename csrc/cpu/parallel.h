@@ -1,10 +1,19 @@
 // Work in parallel on torch's own threads, so that torch.set_num_threads is obeyed.
+//
+// With FASTCONV_OWN_THREADS, on threads that are started and joined for each region, as many as the
+// environment's FASTCONV_THREADS says.  ThreadSanitizer needs that: it does not see how the threads of
+// torch's OpenMP wait for each other, and would call every result a race.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 
 #include <atomic>
 #include <cstdint>
 
+#if defined(FASTCONV_OWN_THREADS)
+#include <cstdlib>
+#include <thread>
+#include <vector>
+#endif
 #if defined(__SSE2__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -28,7 +37,28 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
 
+#if defined(FASTCONV_OWN_THREADS)
+inline int64_t thread_count() {
+  const char* const wanted = std::getenv("FASTCONV_THREADS");
+  return wanted ? std::strtoll(wanted, nullptr, 10) : 2;
+}
+
+// work(thread, thread + 1) for every thread, each on its own.
+template <class Work>
+void run_on_threads(int64_t threads, const Work& work) {
+  std::vector<std::thread> others;
+  for (int64_t thread = 1; thread < threads; ++thread) others.emplace_back(work, thread, thread + 1);
+  work(0, 1);
+  for (std::thread& other : others) other.join();
+}
+#else
 inline int64_t thread_count() { return torch::stable::get_num_threads(); }
+
+template <class Work>
+void run_on_threads(int64_t threads, const Work& work) {
+  torch::stable::parallel_for(0, threads, 1, work);
+}
+#endif
 
 // Calls work(index, thread) for every index in [0, count).  Threads take the next index as they
 // become free (torch's parallel_for alone hands each thread one fixed share).  `work` must not
@@ -42,11 +72,14 @@ void parallel_for(int64_t count, const Work& work, int64_t most = INT64_MAX) {
     for (int64_t i = 0; i < count; ++i) work(i, int64_t{0});
     return;
   }
+  // Relaxed, for items are independent of each other: the region's end orders what they write.  (A
+  // stricter order would also make ThreadSanitizer believe that one item waits for another.)
   std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
+  const auto take = [&next] { return next.fetch_add(1, std::memory_order_relaxed); };
+  run_on_threads(threads, [&](int64_t first, int64_t last) {
     FlushDenormals guard;
     for (int64_t thread = first; thread < last; ++thread)
-      for (int64_t i = next++; i < count; i = next++) work(i, thread);
+      for (int64_t i = take(); i < count; i = take()) work(i, thread);
   });
 }
 
