@@ -144,11 +144,16 @@ Tensor prepare(const Tensor& weight, int64_t tile, bool rotated) {
   return u;
 }
 
-// A number that changes with any change of the weight's contents; see prepared.py.
+// A hash of what the weight says: its dtype, its shape and its numbers, in the order of its axes whatever
+// its strides.  See prepared.py.
 int64_t fingerprint(const Tensor& weight) {
-  dtype_of(weight.scalar_type());
+  const bool is_double = dtype_of(weight.scalar_type()) == DType::f64;
   const Tensor w = dense(weight, false);
-  return hash_of(w.data_ptr(), w.numel() * (w.scalar_type() == ScalarType::Double ? 8 : 4));
+  Sizes shape{is_double};
+  for (const int64_t size : w.sizes()) shape.push_back(size);
+  const auto bytes = static_cast<int64_t>(shape.size() * sizeof(int64_t));
+  const uint64_t seed = hash_of_piece(reinterpret_cast<const char*>(shape.data()), bytes);
+  return hash_of(w.data_ptr(), w.numel() * (is_double ? 8 : 4), seed);
 }
 
 // The instruction sets of this build and processor, best first, separated by spaces.
