@@ -15,11 +15,13 @@
 #include <string>
 #include <string_view>
 
-#include "cpu/implementations.h"
+#include "cpu/exact.h"
 #include "cpu/few_channels.h"
 #include "cpu/hash.h"
+#include "cpu/implementations.h"
 #include "cpu/kernels.h"
 #include "cpu/pages.h"
+#include "cpu/parallel.h"
 #include "cpu/winograd.h"
 #include "results.h"
 #include "tensors.h"
@@ -50,7 +52,13 @@ Tensor empty_picture(const Tensor& like, ScalarType type, const Sizes& sizes, bo
   out_of_memory();
 }
 
-void run(Operation operation, const Problem& problem, const Operands& operands) {
+void run(Operation operation, Problem problem, Operands operands) {
+  const InDoublePrecision precision(problem.dtype == DType::f64);
+  if (problem.algorithm == Algorithm::automatic && winograd_tile(operation, problem) &&
+      is_exact_directly(operation, problem, operands)) {
+    problem.algorithm = Algorithm::direct;
+    operands.prepared = nullptr;
+  }
   try {
     choose(operation, problem).run(problem, operands);
   } catch (const std::bad_alloc&) {

@@ -16,6 +16,7 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <dlfcn.h>
+#include <pthread.h>
 #endif
 
 namespace fastconv {
@@ -67,6 +68,9 @@ int64_t read_most_kept() {
 // Free blocks by size, in each size the longest unused first.
 class Blocks {
  public:
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
   void* take(int64_t bytes) {
     {
       const std::lock_guard lock(mutex_);
@@ -140,6 +144,12 @@ Blocks& blocks() {
   static Blocks* const all = new Blocks;
   return *all;
 }
+
+#if defined(__unix__) || defined(__APPLE__)
+// A fork must not copy the lock while another thread holds it: the child could never take it.
+[[maybe_unused]] const int at_fork = pthread_atfork(
+    [] { blocks().lock(); }, [] { blocks().unlock(); }, [] { blocks().unlock(); });
+#endif
 
 void give_back(void* memory, void* bytes) {
   blocks().give_back(memory, static_cast<int64_t>(reinterpret_cast<std::intptr_t>(bytes)));

@@ -14,6 +14,7 @@ are transformed at every call.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from dataclasses import dataclass, field
@@ -41,6 +42,15 @@ _entries: dict[int, _Entry] = {}
 _lock = threading.RLock()  # an owner may die, and its entry go, while this thread holds it
 _calls = 0
 most_kept: int | None = None  # bytes; None: as FASTCONV_KEEP_MB says
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may hold it that the child has not
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def prepared(weight: Tensor, tile: int, rotated: bool) -> Tensor | None:
