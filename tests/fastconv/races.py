@@ -3,6 +3,7 @@
 `make sanitize-threads` runs this with a build whose every load and store the sanitizer sees.  It
 reports two accesses of one place, one of them a store, that nothing orders, whether or not they
 met this time.  Sizes are small, for the sanitizer is slow, but above those that one thread does.
+It does not see what the matrix unit stores (csrc/cpu/amx.h), all of it where one thread alone is.
 """
 
 from __future__ import annotations
@@ -121,10 +122,15 @@ def fingerprints() -> None:
     torch.ops.fastconv.fingerprint(torch.randn(700, 1000))
 
 
+def integers() -> None:
+    """Of several pieces, which are looked at side by side."""
+    conv2d(torch.ones(2, 64, 60, 60), torch.ones(64, 64, 3, 3), padding=1, backend="native")
+
+
 def operators() -> Iterator[tuple[str, int]]:
     for threads in THREADS:
         os.environ["FASTCONV_THREADS"] = str(threads)
-        for work in (convolutions, stacks, distances, moves, fingerprints):
+        for work in (convolutions, stacks, distances, moves, fingerprints, integers):
             work()
             yield work.__name__, threads
 
