@@ -13,12 +13,15 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <string_view>
 
-#include "cpu/implementations.h"
+#include "cpu/exact.h"
 #include "cpu/few_channels.h"
 #include "cpu/hash.h"
+#include "cpu/implementations.h"
 #include "cpu/kernels.h"
 #include "cpu/pages.h"
+#include "cpu/parallel.h"
 #include "cpu/winograd.h"
 #include "results.h"
 #include "tensors.h"
@@ -49,7 +52,13 @@ Tensor empty_picture(const Tensor& like, ScalarType type, const Sizes& sizes, bo
   out_of_memory();
 }
 
-void run(Operation operation, const Problem& problem, const Operands& operands) {
+void run(Operation operation, Problem problem, Operands operands) {
+  const InDoublePrecision precision(problem.dtype == DType::f64);
+  if (problem.algorithm == Algorithm::automatic && winograd_tile(operation, problem) &&
+      is_exact_directly(operation, problem, operands)) {
+    problem.algorithm = Algorithm::direct;
+    operands.prepared = nullptr;
+  }
   try {
     choose(operation, problem).run(problem, operands);
   } catch (const std::bad_alloc&) {
@@ -116,15 +125,27 @@ Tensor grad_weight(const Tensor& dy, const Tensor& x, const Sizes& geometry, int
   return dw;
 }
 
-// The name of the implementation that would run: for `fastconv info`, benchmarks and tests.
-std::string explain(Text name, const Sizes& geometry, bool float64, bool channels_last, int64_t algo) {
-  const std::string operation = name.take();
+Operation operation_from(int64_t number) {
+  if (number < 0 || number > 2) refuse("operation expects a number from 0 to 2, got " + std::to_string(number));
+  return static_cast<Operation>(number);
+}
+
+// Which implementation would run, by its place in `implementations`.  A number: of a string that an
+// operator returns, torch's stable interface loses some 50 bytes.
+int64_t explain(int64_t operation, const Sizes& geometry, bool float64, bool channels_last, int64_t algo) {
   const Problem problem{geometry_from(geometry), float64 ? DType::f64 : DType::f32, channels_last,
                         algorithm_from(algo)};
-  if (operation == "forward") return choose(Operation::forward, problem).name;
-  if (operation == "grad_input") return choose(Operation::grad_input, problem).name;
-  if (operation == "grad_weight") return choose(Operation::grad_weight, problem).name;
-  refuse("operation expects forward, grad_input or grad_weight, got '" + operation + "'");
+  const Operation which = operation_from(operation);
+  return &choose(which, problem) - implementations_of(which);
+}
+
+// The names of an operation's implementations, separated by spaces.
+std::string implementations(int64_t operation) {
+  std::string names;
+  for (const Implementation* row = implementations_of(operation_from(operation));; ++row) {
+    names += (names.empty() ? "" : " ") + std::string(row->name);
+    if (row->name == std::string_view("general")) return names;
+  }
 }
 
 // Weights transformed for Winograd's F(tile x tile, 3 x 3), or for few channels (tile 1): what
@@ -144,11 +165,16 @@ Tensor prepare(const Tensor& weight, int64_t tile, bool rotated) {
   return u;
 }
 
-// A number that changes with any change of the weight's contents; see prepared.py.
+// A hash of what the weight says: its dtype, its shape and its numbers, in the order of its axes whatever
+// its strides.  See prepared.py.
 int64_t fingerprint(const Tensor& weight) {
-  dtype_of(weight.scalar_type());
+  const bool is_double = dtype_of(weight.scalar_type()) == DType::f64;
   const Tensor w = dense(weight, false);
-  return hash_of(w.data_ptr(), w.numel() * (w.scalar_type() == ScalarType::Double ? 8 : 4));
+  Sizes shape{is_double};
+  for (const int64_t size : w.sizes()) shape.push_back(size);
+  const auto bytes = static_cast<int64_t>(shape.size() * sizeof(int64_t));
+  const uint64_t seed = hash_of_piece(reinterpret_cast<const char*>(shape.data()), bytes);
+  return hash_of(w.data_ptr(), w.numel() * (is_double ? 8 : 4), seed);
 }
 
 // The instruction sets of this build and processor, best first, separated by spaces.
@@ -175,11 +201,13 @@ STABLE_TORCH_LIBRARY(fastconv, m) {
         "int precision=0) -> Tensor");
   m.def("prepare(Tensor weight, int tile, bool rotated) -> Tensor");
   m.def("fingerprint(Tensor weight) -> int");
-  m.def("explain(str operation, int[] geometry, bool float64, bool channels_last, "
-        "int algo) -> str");
+  m.def("explain(int operation, int[] geometry, bool float64, bool channels_last, "
+        "int algo) -> int");
+  m.def("implementations(int operation) -> str");
   m.def("isas() -> str");
   m.def("isa() -> str");
   m.def("kept_bytes(bool release) -> int");
+  m.def("keep_limit() -> int");
   m.def("keeps_results() -> bool");
 }
 
@@ -193,6 +221,8 @@ STABLE_TORCH_LIBRARY_IMPL(fastconv, CPU, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(fastconv, CompositeExplicitAutograd, m) {
   m.impl("explain", TORCH_BOX(&explain));
+  m.impl("implementations", TORCH_BOX(&implementations));
+  m.impl("keep_limit", TORCH_BOX(&most_kept));
   m.impl("isas", TORCH_BOX(&isas));
   m.impl("isa", TORCH_BOX(&isa));
   m.impl("kept_bytes", TORCH_BOX(&kept));

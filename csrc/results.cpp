@@ -8,11 +8,15 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <string>
+#include <string_view>
 
 #include "cpu/pages.h"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <dlfcn.h>
+#include <pthread.h>
 #endif
 
 namespace fastconv {
@@ -49,14 +53,24 @@ FromBlob torch_from_blob_function() {
   return found;
 }
 
-int64_t most_kept() {
+// FASTCONV_KEEP_MB, in bytes.
+int64_t read_most_kept() {
   const char* const text = std::getenv("FASTCONV_KEEP_MB");
-  return (text && *text ? std::strtoll(text, nullptr, 10) : 512) << 20;
+  if (text == nullptr || *text == '\0') return int64_t{512} << 20;
+  const std::string_view digits = text;
+  constexpr std::size_t most_digits = 9;  // a million gigabytes
+  if (digits.find_first_not_of("0123456789") != digits.npos || digits.size() > most_digits)
+    throw std::invalid_argument("FASTCONV_KEEP_MB expects a whole number of megabytes, 0 or more, got '" +
+                                std::string(digits) + "'");
+  return std::strtoll(text, nullptr, 10) << 20;
 }
 
 // Free blocks by size, in each size the longest unused first.
 class Blocks {
  public:
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
   void* take(int64_t bytes) {
     {
       const std::lock_guard lock(mutex_);
@@ -122,7 +136,7 @@ class Blocks {
   std::mutex mutex_;
   Sizes free_;
   int64_t kept_ = 0, time_ = 0;
-  const int64_t most_ = most_kept();
+  const int64_t most_ = most_kept();  // throws, while there are no blocks yet
 };
 
 // Never destroyed: tensors may die after it would be.
@@ -130,6 +144,12 @@ Blocks& blocks() {
   static Blocks* const all = new Blocks;
   return *all;
 }
+
+#if defined(__unix__) || defined(__APPLE__)
+// A fork must not copy the lock while another thread holds it: the child could never take it.
+[[maybe_unused]] const int at_fork = pthread_atfork(
+    [] { blocks().lock(); }, [] { blocks().unlock(); }, [] { blocks().unlock(); });
+#endif
 
 void give_back(void* memory, void* bytes) {
   blocks().give_back(memory, static_cast<int64_t>(reinterpret_cast<std::intptr_t>(bytes)));
@@ -182,6 +202,11 @@ std::optional<Tensor> kept_result(const std::vector<int64_t>& sizes, ScalarType 
 }
 
 bool keeps_results() { return torch_from_blob_function() && blocks().keeps(); }
+
+int64_t most_kept() {
+  static const int64_t most = read_most_kept();
+  return most;
+}
 
 int64_t kept_bytes(bool release) { return blocks().kept(release); }
 

@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -45,10 +46,17 @@ struct Text {
 
 inline Geometry geometry_from(const Sizes& flat) {
   if (flat.size() != Geometry::fields) refuse("geometry expects 18 integers, in ConvGeometry's order");
-  for (const int64_t value : flat)  // so that no product of two of them leaves 64 bits
-    if (value >= int64_t{1} << 30) refuse("geometry expects numbers below 2^30, got " + std::to_string(value));
   Geometry g;
   std::memcpy(&g, flat.data(), sizeof g);
+  constexpr int64_t most = int64_t{1} << 30;  // so that no product of two numbers leaves 64 bits
+  // No step is taken to a single output, and none between the taps of a single one.
+  if (g.out_h == 1) g.stride_h = std::min(g.stride_h, most - 1);
+  if (g.out_w == 1) g.stride_w = std::min(g.stride_w, most - 1);
+  if (g.kh == 1) g.dil_h = std::min(g.dil_h, most - 1);
+  if (g.kw == 1) g.dil_w = std::min(g.dil_w, most - 1);
+  for (const int64_t value : {g.n, g.c_in, g.h, g.w, g.c_out, g.kh, g.kw, g.stride_h, g.stride_w, g.pad_top,
+                              g.pad_bottom, g.pad_left, g.pad_right, g.dil_h, g.dil_w, g.groups, g.out_h, g.out_w})
+    if (value >= most) refuse("geometry expects numbers below 2^30, got " + std::to_string(value));
   const bool positive = g.n > 0 && g.c_in > 0 && g.h > 0 && g.w > 0 && g.c_out > 0 && g.kh > 0 &&
                         g.kw > 0 && g.stride_h > 0 && g.stride_w > 0 && g.dil_h > 0 && g.dil_w > 0 &&
                         g.groups > 0 && g.out_h > 0 && g.out_w > 0;

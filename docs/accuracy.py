@@ -74,6 +74,93 @@ def layer_table() -> list[str]:
     return lines
 
 
+def noise(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def integers(seed: int, *shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-8, 9, shape, generator=generator).float()
+
+
+def lone(value: float) -> Tensor:
+    """One pixel of one channel in a picture of zeros."""
+    x = torch.zeros(1, 64, SIDE, SIDE)
+    x[0, 5, 20, 21] = value
+    return x
+
+
+def beyond(y: Tensor) -> Tensor:
+    """What `lone` has no business with: the outputs that do not see its pixel."""
+    outside = torch.ones(SIDE, SIDE, dtype=torch.bool)
+    outside[19:22, 20:23] = False
+    return y[0, :, outside]
+
+
+Measure = Callable[[Tensor, Tensor], str]
+HARD: list[tuple[str, Tensor, str, Measure]] = [
+    (
+        "noise after a ReLU",
+        noise(1, 1, 64, SIDE, SIDE).relu(),
+        "relative error",
+        lambda y, exact: f"{error(y, exact):.1e}",
+    ),
+    (
+        "noise about a mean of 100",
+        100 + noise(2, 1, 64, SIDE, SIDE),
+        "relative error",
+        lambda y, exact: f"{error(y, exact):.1e}",
+    ),
+    (
+        "channels that differ by 1 % of each other, weights that sum to 0 over them",
+        noise(3, 1, 1, SIDE, SIDE) + 0.01 * noise(4, 1, 64, SIDE, SIDE),
+        "relative error",
+        lambda y, exact: f"{error(y, exact):.1e}",
+    ),
+    (
+        "noise, and one pixel of 10,000",
+        noise(5, 1, 64, SIDE, SIDE) + lone(10000),
+        "relative error of the outputs that do not see it",
+        lambda y, exact: f"{error(beyond(y), beyond(exact)):.1e}",
+    ),
+    (
+        "zeros, and one pixel of 1,000",
+        lone(1000),
+        "outputs that do not see it and are not 0, and the largest",
+        lambda y, _: f"{int((beyond(y) != 0).sum())}, {float(beyond(y).abs().max()):.0e}",
+    ),
+    (
+        "zeros, and one infinity",
+        lone(float("inf")),
+        "outputs that do not see it and are no numbers",
+        lambda y, _: f"{int((~beyond(y).isfinite()).sum())}",
+    ),
+    (
+        "integers from -8 to 8, weights too",
+        integers(6, 1, 64, SIDE, SIDE),
+        "largest error",
+        lambda y, exact: f"{float((y - exact).abs().max()):.2g}",
+    ),
+]
+
+
+def hard_table() -> list[str]:
+    lines = [
+        f"| input | measured | torch | {' | '.join(ALGORITHMS)} |",
+        "|---|---|" + "---:|" * (1 + len(ALGORITHMS)),
+    ]
+    plain = noise(7, 64, 64, 3, 3) / 24
+    for name, x, what, measure in HARD:
+        weight = integers(8, 64, 64, 3, 3) if "integers" in name else plain
+        if "sum to 0" in name:
+            weight = plain - plain.mean(1, keepdim=True)
+        exact = by_torch(x.double(), weight.double())
+        ways = [by_torch, *(by_native(algo) for algo in ALGORITHMS)]
+        cells = " | ".join(measure(way(x, weight), exact) for way in ways)
+        lines.append(f"| {name} | {what} | {cells} |")
+    return lines
+
+
 def network() -> nn.Sequential:
     """VGG19 up to conv5_1 with Kaiming's weights."""
     generator = torch.Generator().manual_seed(1)
@@ -122,6 +209,10 @@ def main() -> int:
             f"One 3x3 layer at {SIDE} x {SIDE}, input after a ReLU:",
             "",
             *layer_table(),
+            "",
+            f"Numbers that are hard on Winograd, 64 channels to 64 at {SIDE} x {SIDE}, forward:",
+            "",
+            *hard_table(),
             "",
             "VGG19 up to conv5_1 with its ReLUs and pools, frozen, a picture of 256 x 256:",
             "",

@@ -99,7 +99,7 @@ class DepthwisePlanes {
     if (is_spread())
       for (int64_t i = 0; i < l.lines; ++i)
         gemm<T>().spread(y + i * g.dst_strides.row, g.dst_strides.column, apart + i * l.columns,
-                         l.columns, false);
+                         l.columns, false, g.owns_gaps);
   }
 
   const Gather<T>& g;

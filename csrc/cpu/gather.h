@@ -49,6 +49,10 @@ struct Gather {
   Strides dst_strides;                  // rows and columns: within a phase
   int64_t dst_channels, rows, columns;  // channels of one group; of the first phase, the largest
   Phases phases_h, phases_w;
+  // Whether what lies between two destinations of a row is the same row of the same channel, in other
+  // phases: they are computed by the same thread, or after each other.  With channels side by side
+  // other threads write there.
+  bool owns_gaps = false;
   int64_t step_h, step_w;
   std::vector<AxisTap> row_taps, column_taps;
   const T* weight;

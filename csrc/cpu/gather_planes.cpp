@@ -292,7 +292,7 @@ class Planes {
       const int64_t in_line = std::min(copy.pitch - j, left),
                     end = std::min(b.columns - j, in_line);
       if (end > 0)
-        k.spread(to + j * g.dst_strides.column, g.dst_strides.column, from, end, add);
+        k.spread(to + j * g.dst_strides.column, g.dst_strides.column, from, end, add, g.owns_gaps);
       from += in_line, left -= in_line;
     }
   }

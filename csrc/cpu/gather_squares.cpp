@@ -172,7 +172,7 @@ class GatherSquares {
                       b.i0 * g.dst_strides.row + b.j0 * g.dst_strides.column;
     for (int64_t i = 0; i < b.rows; ++i)
       gemm<float>().spread(to + i * g.dst_strides.row, g.dst_strides.column, from + i * copy.pitch,
-                           b.columns, false);
+                           b.columns, false, g.owns_gaps);
   }
 
   const Gather<float>& g;

@@ -315,7 +315,7 @@ inline Vec<T> into_even(Vec<T> v, Vec<T> old, Indices<I...>) {
 }
 
 // Whole vectors of every second element; returns how many elements are done.  What lies between is
-// written as it was read: it belongs to the same thread.
+// written as it was read, so no other thread may write it meanwhile.
 template <class T>
 inline int64_t spread_pairs(T* to, const T* from, int64_t count, bool add) {
   constexpr int n = lanes<T>;
@@ -333,7 +333,7 @@ inline int64_t spread_pairs(T* to, const T* from, int64_t count, bool add) {
 #endif
 
 template <class T>
-void spread(T* to, int64_t step, const T* from, int64_t count, bool add) {
+void spread(T* to, int64_t step, const T* from, int64_t count, bool add, [[maybe_unused]] bool owns_gaps) {
   int64_t i = 0;
   if (step == 1 && !add) {
     copy_run(to, from, count);
@@ -342,7 +342,7 @@ void spread(T* to, int64_t step, const T* from, int64_t count, bool add) {
   if (step == 1)
     for (; i + lanes<T> <= count; i += lanes<T>) store(to + i, load(to + i) + load(from + i));
 #if defined(FASTCONV_SHUFFLES)
-  if (step == 2 && lanes<T> > 1)
+  if (step == 2 && owns_gaps && lanes<T> > 1)
     i = spread_pairs(to, from, count, add);
 #endif
   if (add)

@@ -59,6 +59,7 @@ void run(const Problem& problem, const Operands& operands) {
   gather.src_channels = g.c_out_per_group(), gather.src_h = g.out_h, gather.src_w = g.out_w;
   gather.dst = static_cast<T*>(operands.out);
   gather.dst_strides = picture_strides(problem, g.c_in, g.h, g.w);
+  gather.owns_gaps = gather.dst_strides.column == 1;
   gather.dst_strides.row *= g.stride_h, gather.dst_strides.column *= g.stride_w;
   gather.dst_channels = g.c_in_per_group();
   gather.phases_h = phases_of(g.h, g.stride_h), gather.phases_w = phases_of(g.w, g.stride_w);

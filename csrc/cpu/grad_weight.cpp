@@ -290,7 +290,7 @@ class GradWeight {
       for (int64_t tap = 0; tap < g.kh * g.kw; ++tap)
         for (int64_t line = 0; line < lines; ++line) {
           T* const to = first + (tap * m_total + line) * n_row;
-          k.spread(to, 1, to + slice * g.groups * group_sums(), length, true);
+          k.spread(to, 1, to + slice * g.groups * group_sums(), length, true, false);
         }
   }
 

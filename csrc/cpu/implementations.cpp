@@ -37,10 +37,16 @@ const Implementation grad_weight_table[] = {
 
 }  // namespace
 
+const Implementation* implementations_of(Operation operation) {
+  switch (operation) {
+    case Operation::forward: return forward_table;
+    case Operation::grad_input: return grad_input_table;
+    default: return grad_weight_table;
+  }
+}
+
 const Implementation& choose(Operation operation, const Problem& problem) {
-  const Implementation* row = operation == Operation::forward      ? forward_table
-                              : operation == Operation::grad_input ? grad_input_table
-                                                                   : grad_weight_table;
+  const Implementation* row = implementations_of(operation);
   while (!row->accepts(problem)) ++row;
   return *row;
 }

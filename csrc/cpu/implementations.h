@@ -36,6 +36,8 @@ struct Implementation {
 
 enum class Operation { forward, grad_input, grad_weight };
 
+// The operation's table; its last row is called "general".
+const Implementation* implementations_of(Operation operation);
 const Implementation& choose(Operation operation, const Problem& problem);
 
 }  // namespace fastconv

@@ -73,8 +73,9 @@ struct GemmKernelsOf {
   void (*copy_matrix)(T* to, int64_t to_row, const T* from, int64_t from_row, int64_t from_column,
                       int64_t rows, int64_t columns);
   void (*pack_weights)(const WeightsArguments<T>&);
-  // to[i * step] = from[i], or += with `add`
-  void (*spread)(T* to, int64_t step, const T* from, int64_t count, bool add);
+  // to[i * step] = from[i], or += with `add`.  With `owns_gaps` the elements between may be written as
+  // they were read: only where no other thread writes them meanwhile.
+  void (*spread)(T* to, int64_t step, const T* from, int64_t count, bool add, bool owns_gaps);
   void (*stream_end)();  // after it, other threads see what was streamed
 };
 

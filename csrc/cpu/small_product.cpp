@@ -26,7 +26,7 @@ struct Product {
 
 template <class T>
 void multiply(const Product<T>& p) {
-  const FlushDenormals guard;
+  const FlushDenormals guard(sizeof(T) == sizeof(float));
   const GemmKernelsOf<T>& k = gemm<T>();
   const Split m(p.rows, k.rows);
   const int width = k.widths[m.part - 1];

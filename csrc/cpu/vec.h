@@ -67,7 +67,7 @@ inline void store_first(T* to, Vec<T> v, int64_t count) {
 // 5-10 % of a 3x3 convolution whose result is larger than they are.
 template <class T>
 inline void stream(T* to, Vec<T> v) {
-#if !defined(FASTCONV_VECTORS)
+#if !defined(FASTCONV_VECTORS) || defined(__SANITIZE_THREAD__)  // which does not see the others
   store(to, v);
 #elif defined(__AVX512F__)
   _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)v);

@@ -36,7 +36,8 @@ DEVICES = frozenset({"cpu"} if WITHOUT_CUDA else {"cpu", "cuda"})
 _ops = torch.ops.fastconv
 try:
     _ops.isa()
-except ValueError as error:  # FASTCONV_ISA names a set that is not there
+    _ops.keep_limit()
+except ValueError as error:  # FASTCONV_ISA names no set that is there, FASTCONV_KEEP_MB no number
     raise ArgumentError(str(error)) from None
 # The overloads themselves: looking for one among several takes 0.3 us at every call.
 _forward, _grad_input = _ops.forward.default, _ops.grad_input.default
@@ -164,12 +165,19 @@ def explain(
     return _explain_once(operation, g, double, channels_last, algo or current_algorithm())
 
 
+_IMPLEMENTATIONS = {
+    operation: (place, _ops.implementations(place).split())
+    for place, operation in enumerate(("forward", "grad_input", "grad_weight"))
+}
+
+
 @lru_cache(maxsize=4096)
 def _explain_once(
     operation: str, g: ConvGeometry, double: bool, channels_last: bool, algo: str
 ) -> str:
     number = algorithms.CHOICES.index(checked(algo))
-    return _ops.explain(operation, g.flat, double, channels_last, number)
+    place, names = _IMPLEMENTATIONS[operation]
+    return names[_ops.explain(place, g.flat, double, channels_last, number)]
 
 
 # Fake kernels: the shapes and layouts of the results, for torch.compile.

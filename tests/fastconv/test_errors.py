@@ -265,3 +265,13 @@ def test_derivative_of_a_changed_input_is_refused(backend: str) -> None:
     x.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_a_step_that_is_never_taken_may_be_of_any_size(backend: str) -> None:
+    """To a single output, and between the taps of a single one."""
+    x, w = torch.randn(1, 2, 3, 4), torch.randn(3, 2, 3, 4)
+    got = conv2d(x, w, stride=2**30, backend=backend)
+    torch.testing.assert_close(got, F.conv2d(x, w, stride=2**30), rtol=1e-4, atol=1e-5)
+    w = torch.randn(3, 2, 1, 1)
+    got = conv2d(x, w, dilation=2**31, backend=backend)
+    torch.testing.assert_close(got, F.conv2d(x, w, dilation=2**31), rtol=1e-4, atol=1e-5)

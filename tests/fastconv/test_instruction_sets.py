@@ -21,6 +21,7 @@ EXTENSION = f"import sys; sys.path.insert(0, {str(HERE)!r}); import extension; "
 FILES = ("test_conv2d.py", "test_gradients.py")  # their tests of the native backend
 WHOLE = (
     "test_matrix_unit.py",
+    "test_threads.py",
     "test_frozen_moments.py",
     "test_distance.py",
     "../nst/test_compact.py",

@@ -134,3 +134,29 @@ print(held_after(10000) - first)
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True)
     assert int(done.stdout) < 256 << 10, done.stderr  # 8 bytes a call and operation would be 240 KB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks for its memory as Linux tells it")
+def test_twenty_thousand_new_geometries_leave_nothing_behind() -> None:
+    program = """
+import resource, torch
+from fastconv.backends import native
+from fastconv.geometry import geometry_of
+def held_after(first, last):
+    for width in range(first, last):
+        g = geometry_of((1, 8, 9, width), (8, 8, 3, 3))
+        native._explain_once("forward", g, False, False, "auto")
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+first = held_after(10, 28000)
+print(held_after(28000, 48000) - first)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert int(done.stdout) < 384 << 10, done.stderr  # 50 bytes each would be 1 MB
+
+
+def test_a_result_cannot_be_made_larger_in_place_which_torch_says() -> None:
+    result, _ = convolved(5)
+    result.resize_(1, 8, 40, 40)
+    with pytest.raises(RuntimeError, match="resize"):
+        result.resize_(1, 99, 40, 40)
