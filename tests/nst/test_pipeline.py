@@ -189,7 +189,7 @@ def test_colours_as_such_come_nearer_to_the_style_where_they_count() -> None:
 
     assert apart(3.0) < 0.5 * apart(0.0)
     assert "color" not in run(color_weight=0.0, iterations=1, scales=1).losses[0]
-    assert run(style_weight=0.0, iterations=1, scales=1).losses[0]["color"] == 0
+    assert "color" not in run(style_weight=0.0, iterations=1, scales=1).losses[0]
 
 
 def test_the_same_weights_hold_at_twice_the_size() -> None:
