@@ -42,6 +42,8 @@ def found(option: str, value: Any, table: Mapping[str, Row]) -> Any:
 
 def load(option: str, where: str) -> Any:
     """The object called `name` in `module`, of a word `module:name`."""
+    if where.startswith(OWN):
+        raise ConfigError(f"{option} was an object given in Python ({where}): give it again")
     module, _, name = where.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -58,8 +60,10 @@ def made(option: str, value: Any, table: Mapping[str, Row]) -> Any:
 
 
 def word_of(value: Any) -> str:
-    """How settings name a choice: its word, or `own:` and the kind of the object that it was."""
-    return value if isinstance(value, str) else f"{OWN}{type(value).__name__}"
+    """How settings name a choice: its word, or `own:` and the name of an object or of its class."""
+    return (
+        value if isinstance(value, str) else OWN + getattr(value, "__name__", type(value).__name__)
+    )
 
 
 def metavar(choices: Iterable[str]) -> str:

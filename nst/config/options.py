@@ -24,7 +24,8 @@ from ..tables import check_word, load, metavar, word_of
 from .presets import PRESETS
 
 Names = tuple[str, ...]
-BACKENDS = ("auto", "native", "torch", "numba", "naive")  # fastconv's table, which brings torch
+# fastconv's rows once more, since importing fastconv imports torch; a test compares them
+BACKENDS = ("auto", "native", "torch", "numba", "naive")
 STARTS = ("content", "style", "random", "gray")
 # What can be named, by option: a row of such a table is all that adds a choice, also to the help.
 # The tables lie beside what they name, above this folder, so they are found by name.

@@ -28,7 +28,7 @@ from torch import Tensor
 from ..errors import ConfigError, WeightsError
 from .builtin import ABOUT_BUILTIN, builtin_state
 from .stacks import State, cut_stack, layer_names, state_digest
-from .table import Kind, kind_of
+from .table import NETWORKS, Kind, kind_of
 from .vgg19 import ABOUT_VGG19, vgg19_state
 
 AUTO = "vgg19"  # the network that `auto` stands for
@@ -82,7 +82,7 @@ def obtain(
     downloading: Downloading = lambda done, total: None,
 ) -> Weights:
     """The weights for `--network name --weights path`."""
-    if isinstance(name, Kind) or ":" in name:
+    if isinstance(name, Kind) or ":" in name or (name in NETWORKS and NETWORKS[name].trained):
         return _own(kind_of(name), path)
     if path is not None:
         return from_file(name, path)
@@ -102,7 +102,7 @@ def expected_kind(name: str | Kind, path: Path | None) -> Kind:
 
 
 def _own(kind: Kind, path: Path | None) -> Weights:
-    """A network of the user's own comes with its weights."""
+    """A network that comes with its weights."""
     if not kind.trained:
         raise ConfigError(
             f"network {kind.name}: expected a Kind with trained=True, whose stack has its weights"
