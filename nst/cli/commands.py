@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ..config.options import BackendName
+from ..config.options import BackendName, choices_of
 from ..errors import ConfigError
 from .train import Train
 from .visualize import Features, Reconstruct
@@ -105,11 +105,11 @@ class Compare:
 class NetworkTable:
     """Print a network layer by layer: shape, parameters, work, memory, convolution kernel."""
 
-    name: Annotated[Positional[str], arg(metavar="NETWORK")]
-    """vgg19, builtin, vgg19-torchvision, vgg16 or resnet50."""
+    name: Annotated[Positional[str], arg(metavar="|".join(choices_of("network")[1:]))]
+    """The network."""
     size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "512"
     """Size of the picture."""
-    backend: str = "auto"
+    backend: BackendName = "auto"
     """What computes the convolutions."""
 
     def run(self, observer: Observer) -> Lines:
