@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ..config.options import BackendName, choices_of
+from ..config.options import BackendName
 from ..errors import ConfigError
+from ..networks.table import NETWORKS
 from .train import Train
 from .visualize import Features, Reconstruct
 
@@ -105,8 +106,7 @@ class Compare:
 class NetworkTable:
     """Print a network layer by layer: shape, parameters, work, memory, convolution kernel."""
 
-    name: Annotated[Positional[str], arg(metavar="|".join(choices_of("network")[1:]))]
-    """The network."""
+    name: Annotated[Positional[str], arg(metavar="NETWORK", help=", ".join(NETWORKS))]
     size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "512"
     """Size of the picture."""
     backend: BackendName = "auto"
