@@ -9,6 +9,10 @@ import torch
 from fastconv import registry
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than a few seconds (-m 'not slow' skips)")
+
+
 @pytest.fixture(autouse=True)
 def _known_seed() -> None:
     torch.manual_seed(0)
