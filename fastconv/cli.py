@@ -149,8 +149,7 @@ def _info(options: argparse.Namespace) -> int:
     for name, info in table.items():
         state = f"on {', '.join(info.devices)}" if info.available else info.reason
         print(f"  {name:8}{info.about}; {state}")
-    chosen = resolve("auto", "cpu", torch.float32)[0]
-    winner = next(name for name, info in table.items() if info.available and load(name) is chosen)
+    winner = resolve("auto", "cpu", torch.float32)[0].NAME
     print(f"\n'auto' takes '{winner}' on the CPU: the first of the order that is there.")
     if current_backend() != "auto":
         print(f"In force now: '{known(current_backend())}', by FASTCONV_BACKEND.")
@@ -204,8 +203,7 @@ def _filter(options: argparse.Namespace) -> int:
     check_suffix(path.suffix)
     _check_apart(path, options.picture)
     backend = options.backend or current_backend()
-    module: Any = resolve(backend, "cpu", torch.float32)[0]
-    computed = module.__name__.rsplit(".", 1)[1]
+    computed = resolve(backend, "cpu", torch.float32)[0].NAME
     picture = load_picture(options.picture, options.size)
     height, width = picture.shape[1:]
     sheet = filter_sheet(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .algorithms import CHOICE as ALGORITHM
 from .backends.base import Backend
-from .errors import ArgumentError, DtypeError, UnsupportedError
+from .errors import ArgumentError, DtypeError
 from .geometry import ConvGeometry, IntOrPair, as_count, as_pair, geometry_of
 from .precision import CHOICE as PRECISION
 from .registry import CHOICE as BACKEND
@@ -116,19 +116,7 @@ def _made(
     g = geometry_of(shape, weight.shape, stride, padding, dilation, groups)
     chosen, compute = resolve(backend or current_backend(), place_of(input), input.dtype)
     direct = compute == input.dtype and input.dim() == 4
-    return Plan(g, _with_algorithm(chosen, algo), compute, direct, g.n == 0 or g.c_in == 0)
-
-
-def _with_algorithm(backend: Backend, algo: str | None) -> Backend:
-    """The backend with its algorithm and precision laid down: gradients use what forward used."""
-    using = getattr(backend, "using", None)
-    if using is not None:
-        return using(algo)
-    if algo is not None:
-        raise UnsupportedError(
-            f"conv2d: algo={algo!r} is for the native backend; leave it out, or backend='native'"
-        )
-    return backend
+    return Plan(g, chosen.using(algo), compute, direct, g.n == 0 or g.c_in == 0)
 
 
 def check_types(input: object, weight: object, bias: object) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 
-from .backends.base import FLOATS, HALVES, Backend
+from .backends.base import FLOATS, HALVES, Backend, completed
 from .choices import Choice, Choosing
 from .errors import BackendUnavailableError, DtypeError, UnknownBackendError, did_you_mean
 
@@ -97,13 +96,13 @@ def load(name: str) -> Backend:
         return _loaded[name]
     row = TABLE[known(name)]
     try:
-        module: Any = importlib.import_module(row.module)
+        module = importlib.import_module(row.module)
     except ImportError as error:
         raise BackendUnavailableError(
             f"backend '{name}' is not available: {error}; to get it: {row.remedy}"
         ) from error
-    _loaded[name] = module
-    return module
+    _loaded[name] = completed(module, name)
+    return _loaded[name]
 
 
 @cache
@@ -191,12 +190,11 @@ def _cached_choice(name: str, place: str, dtype: torch.dtype) -> tuple[str, torc
 def _fitting(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     backend = load(name)
     device_type = place.partition(":")[0]
-    computed = getattr(backend, "DTYPES_ON", {}).get(device_type, backend.DTYPES)
+    computed = backend.DTYPES_ON.get(device_type, backend.DTYPES)
     if dtype not in computed | HALVES:
         offered = ", ".join(sorted(map(_word, computed | HALVES)))
         raise DtypeError(f"conv2d: backend '{name}' expects input of {offered}, got {_word(dtype)}")
-    against = getattr(backend, "against", None)
-    reason = against(place) if against else ""
+    reason = backend.against(place)
     if device_type not in backend.DEVICES or reason:
         raise BackendUnavailableError(
             f"conv2d: backend '{name}' runs on {', '.join(sorted(backend.DEVICES))}, input is on "

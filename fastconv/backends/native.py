@@ -31,7 +31,8 @@ except ImportError as error:
 WITHOUT_CUDA = native_cuda.load()  # the reason, or nothing
 DTYPES = FLOATS
 DTYPES_ON = {"cuda": FLOATS | HALVES}
-DEVICES = frozenset({"cpu"} if WITHOUT_CUDA else {"cpu", "cuda"})
+DEVICES = FUSES_ON = frozenset({"cpu"} if WITHOUT_CUDA else {"cpu", "cuda"})
+KEEPS_CHANNELS_LAST = True
 
 _ops = torch.ops.fastconv
 try:

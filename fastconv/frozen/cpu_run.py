@@ -217,7 +217,7 @@ def _weight_floats(g: ConvGeometry, tile: int, rotated: bool) -> int:
 
 
 def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
-    native: Any = load("native")
+    native = load("native")
     g = stage.geometry(n, h, w)
     names = [
         native.explain(operation, g, torch.float32, False, algo)
