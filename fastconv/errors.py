@@ -47,6 +47,16 @@ class UnsupportedError(FastconvError, NotImplementedError):
     """A request that is well-formed but that this backend does not offer."""
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether torch, the extension or NumPy could not allocate.
+
+    torch's allocator on the CPU has no exception class of its own, and errors inside the
+    extension arrive as plain RuntimeErrors that name the function and the word.
+    """
+    named = type(error).__name__ == "OutOfMemoryError"  # torch's: this module does without torch
+    return named or isinstance(error, MemoryError) or "alloc" in str(error)
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint for a mistyped `word`: the nearest choice if one is near, then all of them.
 

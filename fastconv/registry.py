@@ -163,6 +163,11 @@ def resolve(name: str, place: str, dtype: torch.dtype) -> tuple[Backend, torch.d
     return _loaded[chosen], compute
 
 
+def chosen_backend(name: str, place: str, dtype: torch.dtype) -> Backend:
+    """The same backend, for a tracer, which need not know what it computes in."""
+    return resolve(name, place, dtype)[0]
+
+
 def _choose(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     return _cached_choice(name, place, dtype)
 
@@ -176,6 +181,8 @@ _choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def _cached_choice(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     if known(name) != AUTO:
         return _fitting(name, place, dtype)
+    if place == "meta":
+        return _fitting("torch", place, dtype)
     for row in ROWS:
         try:
             return _fitting(row.name, place, dtype)
@@ -195,6 +202,8 @@ def _fitting(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtyp
         offered = ", ".join(sorted(map(_word, computed | HALVES)))
         raise DtypeError(f"conv2d: backend '{name}' expects input of {offered}, got {_word(dtype)}")
     reason = backend.against(place)
+    if device_type == "meta":  # nothing is computed there: any backend may stand for its result
+        return name, dtype
     if device_type not in backend.DEVICES or reason:
         raise BackendUnavailableError(
             f"conv2d: backend '{name}' runs on {', '.join(sorted(backend.DEVICES))}, input is on "

@@ -29,6 +29,8 @@ FASTCONV_ROWS = (
     ("fastconv.frozen",),
     ("fastconv.modules",),
     ("fastconv.functional",),
+    ("fastconv.operators",),
+    ("fastconv.derivatives", "fastconv.vmap_rules"),
     ("fastconv.plans",),
     ("fastconv.registry",),
     ("fastconv.backends",),  # found by name from the registry; base.py is imported

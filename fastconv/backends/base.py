@@ -53,6 +53,8 @@ class Backend(Protocol):
     KEEPS_CHANNELS_LAST: bool  # whether channels_last comes out where it goes in; no
     FUSES_ON: frozenset[str]  # the device types on which frozen stacks run fused; none
     TILES: Mapping[str, int]  # Winograd's tile, by the names that `explain` gives; none
+    algo: str | None  # what `using` has laid down; None
+    precision: str | None
 
     def against(self, device: str) -> str:
         """Why it cannot run on 'cuda:0' and the like after all; empty where nothing is known."""
@@ -89,6 +91,8 @@ def completed(module: Any, name: str) -> Backend:
         "KEEPS_CHANNELS_LAST": False,
         "FUSES_ON": frozenset(),
         "TILES": {},
+        "algo": None,
+        "precision": None,
         "against": lambda device: "",
         "using": using,
         "explain": lambda *arguments: name,

@@ -152,7 +152,7 @@ def test_a_backend_has_every_member_of_the_protocol(name: str) -> None:
     assert {"against", "using", "DTYPES_ON", "NAME"} <= members
     module = registry.load(name)
     assert [member for member in sorted(members) if not hasattr(module, member)] == []
-    assert registry.load(name).NAME == name
+    assert name == registry.load(name).NAME
 
 
 def test_a_module_of_four_functions_and_two_constants_is_a_backend(without: Change) -> None:
