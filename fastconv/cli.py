@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `fastconv ... | head` has seen enough
         sys.stderr.close()  # Python's own last words
         return 1
-    except (FastconvError, OSError) as error:
+    except FastconvError as error:
         print(f"fastconv: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"fastconv: {where}{error.strerror or error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
@@ -272,6 +275,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _write_json(target: str, content: object) -> None:
+    import json
+
     text = json.dumps(content, indent=1) + "\n"
     if target == "-":
         sys.stdout.write(text)
