@@ -69,6 +69,22 @@ class Conv2d(nn.Conv2d):
         return super().extra_repr() + backend
 
 
+class _LazyConv2d(nn.LazyConv2d):
+    """nn.LazyConv2d, which at its first call becomes what this says and keeps its backend."""
+
+    cls_to_become = Conv2d  # type: ignore[assignment]
+    backend = None  # type: str | None
+
+
+# A row for each class whose computation is known; others may have a forward of their own.
+SWAPPED: dict[type, type[nn.Module]] = {
+    nn.Conv2d: Conv2d,
+    Conv2d: Conv2d,
+    nn.LazyConv2d: _LazyConv2d,
+    _LazyConv2d: _LazyConv2d,
+}
+
+
 class Normalize(nn.Module):
     """(x - mean) / std, channel by channel; x (n, c, h, w), mean and std of c numbers each.
 
@@ -99,8 +115,9 @@ def swap_convs(model: Model, backend: str | None = None) -> Model:
     """
     _available(backend)
     for module in model.modules():
-        if type(module) in (nn.Conv2d, Conv2d):
-            module.__class__ = Conv2d  # keeps the object: whoever holds it, holds the swapped one
+        if type(module) in SWAPPED:
+            # keeps the object: whoever holds it, holds the swapped one
+            module.__class__ = SWAPPED[type(module)]
             module.backend = backend  # type: ignore[assignment]
     return model
 
