@@ -51,44 +51,30 @@ def conv2d(
     `set_precision` says how exactly that backend multiplies float32 (precision.py).  float16 and
     bfloat16 are computed in float32 and rounded once on backends that have no such kernels.
     """
-    # A tracer must see nothing of what follows.  Tensor-likes have the say that torch gives them.
-    if torch.compiler.is_compiling():
-        return _by_operator(input, weight, bias, stride, padding, dilation, groups, backend, algo)
-    if has_torch_function_variadic(input, weight, bias):
-        return handle_torch_function(
-            conv2d,
-            (input, weight, bias),
-            input,
-            weight,
-            bias,
-            stride,
-            padding,
-            dilation,
-            groups,
-            backend=backend,
-            algo=algo,
-        )
-    if (
-        _dispatch_modes()
+    compiling = torch.compiler.is_compiling()  # asked first: a compiler must see nothing below
+    if not compiling and has_torch_function_variadic(input, weight, bias):
+        # Those that are not quite tensors have the say that torch gives them.
+        operands, options = (input, weight, bias), (stride, padding, dilation, groups)
+        named = {"backend": backend, "algo": algo}
+        return handle_torch_function(conv2d, operands, *operands, *options, **named)  # type: ignore[arg-type]
+    plan = None
+    if not (
+        compiling
+        or _dispatch_modes()
         or _transforms()
         or forward_ad._current_level >= 0
         or type(input) not in PLAIN
         or type(weight) not in PLAIN
     ):
-        return _by_operator(input, weight, bias, stride, padding, dilation, groups, backend, algo)
-    try:
-        # is_cpu is told 0.3 us sooner than the device's type
-        device_type = "cpu" if input.is_cpu else input.device.type
-        if device_type != "meta" and torch.is_autocast_enabled(device_type):
-            input, weight, bias = _lowered(input, weight, bias)
-        elif device_type == "meta":
-            return _by_operator(
-                input, weight, bias, stride, padding, dilation, groups, backend, algo
-            )
-        plan = plan_of(input, weight, bias, stride, padding, dilation, groups, backend, algo)
-    except AttributeError:  # asking at every call whether they are tensors takes 0.2 us
-        check_types(input, weight, bias)
-        raise
+        try:
+            # is_cpu is told 0.3 us sooner than the device's type
+            device_type = "cpu" if input.is_cpu else input.device.type
+            if device_type != "meta" and torch.is_autocast_enabled(device_type):
+                input, weight, bias = _lowered(input, weight, bias)
+            plan = plan_of(input, weight, bias, stride, padding, dilation, groups, backend, algo)
+        except AttributeError:  # asking at every call whether they are tensors takes 0.2 us
+            check_types(input, weight, bias)
+            raise
     if plan is None:
         return _by_operator(input, weight, bias, stride, padding, dilation, groups, backend, algo)
     if plan.direct and not torch.is_grad_enabled():

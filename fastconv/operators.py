@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,8 +27,7 @@ from torch.utils.flop_counter import register_flop_formula
 from . import vmap_rules
 from .derivatives import Forward, GradInput, GradWeight, OperatorCall, apply
 from .errors import ArgumentError
-from .plans import Plan, check_alike, check_operands, traced_plan
-from .registry import CHOICE, place_of
+from .plans import Plan, check_alike, check_operands, operator_plan
 
 Sizes = Sequence[int]
 
@@ -49,19 +47,19 @@ SCHEMAS = {
 
 def _conv2d_plan(x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Plan:
     check_operands(x, weight, bias)
-    return _plan(x, x.shape, weight.shape, *options)
+    return operator_plan(x, x.shape, weight.shape, *options)
 
 
 def _grad_input_plan(dy: Tensor, weight: Tensor, input_size: Sizes, options: Any) -> Plan:
     check_alike("weight", weight, dy)
-    plan = _plan(dy, input_size, weight.shape, *options)
+    plan = operator_plan(dy, input_size, weight.shape, *options)
     _check_shape("dy", dy, plan.g.output_shape)
     return plan
 
 
 def _grad_weight_plan(dy: Tensor, x: Tensor, weight_size: Sizes, options: Any) -> Plan:
     check_alike("x", x, dy)
-    plan = _plan(dy, x.shape, weight_size, *options)
+    plan = operator_plan(dy, x.shape, weight_size, *options)
     _check_shape("dy", dy, plan.g.output_shape)
     return plan
 
@@ -71,38 +69,6 @@ def _check_shape(name: str, tensor: Tensor, shape: Sizes) -> None:
         raise ArgumentError(
             f"conv2d: {name} expects shape {tuple(shape)}, got {tuple(tensor.shape)}"
         )
-
-
-def _plan(
-    like: Tensor,
-    x_size: Sizes,
-    weight_size: Sizes,
-    stride: Sizes,
-    padding: Sizes | None,
-    dilation: Sizes,
-    groups: int,
-    backend: str | None,
-    algo: str | None,
-    precision: str | None,
-) -> Plan:
-    arguments = (
-        tuple(x_size),
-        tuple(weight_size),
-        place_of(like),
-        like.dtype,
-        tuple(stride),
-        None if padding is None else tuple(padding),
-        tuple(dilation),
-        groups,
-        backend or CHOICE.name,
-        algo,
-        precision,
-    )
-    known = all(type(size) is int for size in (*x_size, *weight_size))
-    return _plan_before(*arguments) if known else traced_plan(*arguments)
-
-
-_plan_before = lru_cache(maxsize=1024)(traced_plan)
 
 
 def _layout(like: Tensor, plan: Plan) -> torch.memory_format:

@@ -9,6 +9,7 @@ contents, layout or place in the graph.  A mistake is never kept, and is told at
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -98,6 +99,7 @@ _kept: dict[Hashable, Plan] = {}
 def forget() -> None:
     """Work every plan out again: after the table of backends has changed."""
     _kept.clear()
+    _known.cache_clear()
 
 
 def plan_of(
@@ -111,7 +113,7 @@ def plan_of(
     backend: str | None,
     algo: str | None,
 ) -> Plan | None:
-    """The plan of a call, once its arguments are checked; none inside torch.jit.trace."""
+    """The plan of a call, once its arguments are checked; none on `meta` or in torch.jit.trace."""
     # A key must not take True for 1; whole numbers are known without a call.
     if not type(stride) is type(dilation) is type(groups) is int:
         stride, dilation = as_pair(stride, "stride", 1), as_pair(dilation, "dilation", 1)
@@ -145,7 +147,7 @@ def plan_of(
     plan = _kept.get(key)
     if plan is None:
         # Only asked here: sizes that are traced are tensors, and so never those of a key.
-        if torch._C._get_tracing_state() is not None:
+        if input.is_meta or torch._C._get_tracing_state() is not None:
             return None
         plan = _made(input, weight, bias, stride, padding, dilation, groups, backend, algo)
         if len(_kept) >= most_kept:
@@ -173,11 +175,10 @@ def _made(
     return Plan(g, chosen.using(algo), compute, direct, g.n == 0 or g.c_in == 0)
 
 
-def traced_plan(
-    input_shape: Sequence[int],
-    weight_shape: Sequence[int],
-    place: str,
-    dtype: torch.dtype,
+def operator_plan(
+    like: Tensor,
+    x_size: Sequence[int],
+    weight_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int] | None,
     dilation: Sequence[int],
@@ -187,7 +188,34 @@ def traced_plan(
     precision: str | None,
 ) -> Plan:
     """The plan for an operator's arguments (operators.py), whose sizes may be symbols."""
-    g = traced_geometry(input_shape, weight_shape, stride, padding, dilation, groups)
+    sizes = (tuple(x_size), tuple(weight_size))
+    pads = None if padding is None else tuple(padding)
+    options = (tuple(stride), pads, tuple(dilation), groups)
+    arguments = (place_of(like), like.dtype, *sizes, *options, backend, algo, precision)
+    if all(type(size) is int for size in (*x_size, *weight_size)):
+        return _known((BACKEND.chosen, ALGORITHM.chosen, PRECISION.chosen), *arguments)
+    return _for_operator(*arguments)
+
+
+@lru_cache(maxsize=most_kept)
+def _known(in_force: tuple[str | None, ...], *arguments: Any) -> Plan:
+    return _for_operator(*arguments)
+
+
+def _for_operator(
+    place: str,
+    dtype: torch.dtype,
+    x_size: tuple[int, ...],
+    weight_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | None,
+    dilation: tuple[int, ...],
+    groups: int,
+    backend: str | None,
+    algo: str | None,
+    precision: str | None,
+) -> Plan:
+    g = traced_geometry(x_size, weight_size, stride, padding, dilation, groups)
     chosen, compute = resolve(backend or current_backend(), place, dtype)
     empty = g.n == 0 or g.c_in == 0
     return Plan(g, chosen.using(algo, precision), compute, compute == dtype, empty)

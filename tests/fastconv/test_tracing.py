@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from fastconv import ArgumentError, Conv2d, conv2d, swap_convs
+from fastconv import ArgumentError, Conv2d, conv2d, swap_convs, use_algorithm, use_backend
 from nst._torchvision import import_torchvision
 
 pytestmark = [
@@ -213,6 +213,18 @@ def test_jit_script_saves_and_loads(backend: str) -> None:
     again = torch.jit.load(file)
     assert_alike(again(x), model(x))
     assert_alike(again(x[0]), model(x[0]))
+
+
+def test_a_script_follows_the_choices_in_force() -> None:
+    scripted, x = torch.jit.script(Conv2d(8, 8, 3, padding=1)), torch.randn(1, 8, 24, 24)
+    with torch.no_grad(), use_backend("native"):
+        with use_algorithm("f6"):
+            coarse = scripted(x)
+        with use_algorithm("direct"):
+            exact = scripted(x)
+        wanted = conv2d(x, scripted.weight, scripted.bias, padding=1, algo="direct")
+    assert torch.equal(exact, wanted)
+    assert not torch.equal(coarse, exact)
 
 
 # --- torch.fx
