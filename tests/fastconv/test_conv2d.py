@@ -225,12 +225,8 @@ def test_a_subclass_has_its_say_before_the_convolution(backend: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_tensors_with_the_negative_bit(dtype: torch.dtype, backend: str) -> None:
-    z = torch.randn(1, 2, 4, 5, dtype=torch.complex64).to(
-        torch.complex128 if dtype.itemsize == 8 else torch.complex64
-    )
-    w = torch.randn(3, 2, 3, 3, dtype=dtype)
-    x = z.conj().imag
-    assert x.is_neg()
-    torch.testing.assert_close(
-        conv2d(x, w, backend=backend), F.conv2d(x.resolve_neg(), w), rtol=1e-4, atol=1e-4
-    )
+    # As the imaginary part of a conjugate, but contiguous: what is copied loses the bit.
+    x, w = torch.randn(1, 2, 4, 5, dtype=dtype), torch.randn(3, 2, 3, 3, dtype=dtype)
+    for operands in ((torch._neg_view(x), w), (x, torch._neg_view(w))):
+        y = conv2d(*operands, backend=backend)
+        torch.testing.assert_close(y, F.conv2d(-x, w), rtol=1e-4, atol=1e-4)

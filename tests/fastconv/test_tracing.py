@@ -83,6 +83,32 @@ def test_make_fx_does_not_keep_the_weights_it_was_traced_with(ours: Function) ->
     assert_alike(traced(*at), theirs(*at))
 
 
+# Winograd's weights are transformed and kept, which no trace may see.
+
+
+def winograd(x: Tensor, w: Tensor) -> Tensor:
+    return conv2d(x, w, padding=1, backend="native", algo="f4")
+
+
+def for_winograd() -> tuple[Tensor, Tensor]:
+    return torch.randn(1, 16, 12, 12), torch.randn(16, 16, 3, 3)
+
+
+def test_make_fx_does_not_keep_transformed_weights() -> None:
+    before = for_winograd()
+    winograd(*before)  # which keeps them
+    traced = make_fx(winograd)(*before)
+    x, w = for_winograd()
+    assert_alike(traced(x, w), F.conv2d(x, w, padding=1))
+
+
+def test_fake_tensors_and_aot_meet_no_transformed_weights() -> None:
+    x, w = for_winograd()
+    with FakeTensorMode() as mode:
+        assert winograd(mode.from_tensor(x), mode.from_tensor(w)).shape == x.shape
+    assert_alike(aot_function(winograd, nop, nop)(x, w), F.conv2d(x, w, padding=1))
+
+
 def test_make_fx_of_gradients_and_of_vmap(ours: Function) -> None:
     (x, w, _), (other, weights, _) = draw(), draw()
     traced = make_fx(lambda x, w: grad(squared(ours), (0, 1))(x, w))(x, w)

@@ -146,3 +146,10 @@ def test_unbatched_examples_in_float32(backend: str) -> None:
     x, w = torch.randn(3, 2, 6, 7), torch.randn(4, 2, 3, 3)
     got = vmap(lambda x: conv2d(x, w, padding="same", backend=backend))(x)
     torch.testing.assert_close(got, F.conv2d(x, w, padding="same"), rtol=1e-4, atol=1e-4)
+
+
+def test_vmap_over_weights_that_winograd_transforms() -> None:
+    x, w = torch.randn(1, 16, 12, 12), torch.randn(3, 16, 16, 3, 3)
+    got = vmap(lambda w: conv2d(x, w, padding=1, backend="native", algo="f4"))(w)
+    expected = torch.stack([F.conv2d(x, each, padding=1) for each in w])
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
