@@ -18,7 +18,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from . import operators  # noqa: F401  (registers them)
 from .derivatives import Forward
 from .geometry import IntOrPair, as_count, as_pair, sides
-from .plans import Plan, check_types, plan_of
+from .plans import Plan, check_alike, check_types, plan_of
 from .registry import chosen_backend, current_backend, place_of
 
 PLAIN = frozenset({Tensor, Parameter})
@@ -124,6 +124,9 @@ def _by_operator(
     device_type = input.device.type
     if device_type != "meta" and torch.is_autocast_enabled(device_type):
         input, weight, bias = _lowered(input, weight, bias)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None:
+            check_alike(name, tensor, input)
     chosen = chosen_backend(backend or current_backend(), place_of(input), input.dtype).using(algo)
     strides, dilations = as_pair(stride, "stride", 1), as_pair(dilation, "dilation", 1)
     count = as_count(groups)
