@@ -19,12 +19,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import arg
 
+from fastconv.backends.table import CHOICES as BACKENDS
+
 from ..errors import ConfigError, did_you_mean
 from ..tables import check_word, load, metavar, word_of
 from .presets import PRESETS
 
 Names = tuple[str, ...]
-BACKENDS = ("auto", "native", "torch", "numba", "naive")  # fastconv's table, which brings torch
 STARTS = ("content", "style", "random", "gray")
 # What can be named, by option: a row of such a table is all that adds a choice, also to the help.
 # The tables lie beside what they name, above this folder, so they are found by name.
