@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `fastconv ... | head` has seen enough
         sys.stderr.close()  # Python's own last words
         return 1
-    except (FastconvError, OSError) as error:
+    except FastconvError as error:
         print(f"fastconv: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"fastconv: {where}{error.strerror or error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
@@ -149,8 +152,7 @@ def _info(options: argparse.Namespace) -> int:
     for name, info in table.items():
         state = f"on {', '.join(info.devices)}" if info.available else info.reason
         print(f"  {name:8}{info.about}; {state}")
-    chosen = resolve("auto", "cpu", torch.float32)[0]
-    winner = next(name for name, info in table.items() if info.available and load(name) is chosen)
+    winner = resolve("auto", "cpu", torch.float32)[0].NAME
     print(f"\n'auto' takes '{winner}' on the CPU: the first of the order that is there.")
     if current_backend() != "auto":
         print(f"In force now: '{known(current_backend())}', by FASTCONV_BACKEND.")
@@ -204,8 +206,7 @@ def _filter(options: argparse.Namespace) -> int:
     check_suffix(path.suffix)
     _check_apart(path, options.picture)
     backend = options.backend or current_backend()
-    module: Any = resolve(backend, "cpu", torch.float32)[0]
-    computed = module.__name__.rsplit(".", 1)[1]
+    computed = resolve(backend, "cpu", torch.float32)[0].NAME
     picture = load_picture(options.picture, options.size)
     height, width = picture.shape[1:]
     sheet = filter_sheet(
@@ -274,6 +275,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _write_json(target: str, content: object) -> None:
+    import json
+
     text = json.dumps(content, indent=1) + "\n"
     if target == "-":
         sys.stdout.write(text)
@@ -284,7 +287,8 @@ def _write_json(target: str, content: object) -> None:
 def _check(options: argparse.Namespace) -> int:
     import torch
 
-    from .registry import AUTO, backends, known, load
+    from .backends.table import AUTO
+    from .registry import backends, known, load
     from .tools.checking import check_backend
 
     if options.device not in ("cpu", "cuda"):

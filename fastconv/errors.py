@@ -47,6 +47,17 @@ class UnsupportedError(FastconvError, NotImplementedError):
     """A request that is well-formed but that this backend does not offer."""
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether torch, the extension or NumPy could not allocate.
+
+    torch's allocator on the CPU has no exception class of its own.  Where the extension asks torch
+    for a tensor, the stable interface tells no reason: all that can fail there is memory.
+    """
+    named = type(error).__name__ == "OutOfMemoryError"  # torch's: this module does without torch
+    told = "alloc" in str(error) or 'torch_call_dispatcher( "aten::empty' in str(error)
+    return named or told or isinstance(error, MemoryError)
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A hint for a mistyped `word`: the nearest choice if one is near, then all of them.
 

@@ -1,30 +1,29 @@
-"""conv2d: have the call planned (plans.py), compute it, make it differentiable.
+"""conv2d: have the call planned (plans.py) and computed, with derivatives where they are wanted.
 
-Convolution is linear in x and in w, so its three operations
-
-    forward(x, w) = y        grad_input(dy, w) = dx        grad_weight(dy, x) = dw
-
-are each other's derivatives:
-
-    of forward      to x: grad_input(., w)     to w: grad_weight(., x)
-    of grad_input   to dy: forward(., w)       to w: grad_weight(dy, .)
-    of grad_weight  to dy: forward(x, .)       to x: grad_input(dy, .)
-
-Written down once here, this gives every backend derivatives of any order.
+A call takes one of two ways.  An eager one gives its tensors to the backend at once, inside an
+autograd.Function if a backward pass may follow (derivatives.py).  Where anyone else watches (a
+tracer, a transform of torch.func, forward-mode AD, a dispatch mode, a tensor that is none), it is
+one operator (operators.py) that says all that those want to know.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from .errors import OutOfMemoryError
-from .geometry import IntOrPair
-from .plans import Plan, check_types, plan_of
+from . import operators  # noqa: F401  (registers them)
+from .derivatives import Forward
+from .geometry import IntOrPair, as_count, as_pair, sides
+from .plans import Plan, check_alike, check_types, plan_of
+from .registry import chosen_backend, current_backend, place_of
 
-Gradients = tuple[Tensor | None, ...]
+PLAIN = frozenset({Tensor, Parameter})
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_transforms = torch._C._are_functorch_transforms_active
 
 
 def conv2d(
@@ -52,17 +51,34 @@ def conv2d(
     `set_precision` says how exactly that backend multiplies float32 (precision.py).  float16 and
     bfloat16 are computed in float32 and rounded once on backends that have no such kernels.
     """
-    try:
-        # is_cpu is told 0.3 us sooner than the device's type
-        device_type = "cpu" if input.is_cpu else input.device.type
-        if device_type != "meta" and torch.is_autocast_enabled(device_type):
-            input, weight, bias = _lowered(input, weight, bias)
-        plan = plan_of(input, weight, bias, stride, padding, dilation, groups, backend, algo)
-    except AttributeError:  # asking at every call whether they are tensors takes 0.2 us
-        check_types(input, weight, bias)
-        raise
+    compiling = torch.compiler.is_compiling()  # asked first: a compiler must see nothing below
+    if not compiling and has_torch_function_variadic(input, weight, bias):
+        # Those that are not quite tensors have the say that torch gives them.
+        operands, options = (input, weight, bias), (stride, padding, dilation, groups)
+        named = {"backend": backend, "algo": algo}
+        return handle_torch_function(conv2d, operands, *operands, *options, **named)  # type: ignore[arg-type]
+    plan = None
+    if not (
+        compiling
+        or _dispatch_modes()
+        or _transforms()
+        or forward_ad._current_level >= 0
+        or type(input) not in PLAIN
+        or type(weight) not in PLAIN
+    ):
+        try:
+            # is_cpu is told 0.3 us sooner than the device's type
+            device_type = "cpu" if input.is_cpu else input.device.type
+            if device_type != "meta" and torch.is_autocast_enabled(device_type):
+                input, weight, bias = _lowered(input, weight, bias)
+            plan = plan_of(input, weight, bias, stride, padding, dilation, groups, backend, algo)
+        except AttributeError:  # asking at every call whether they are tensors takes 0.2 us
+            check_types(input, weight, bias)
+            raise
+    if plan is None:
+        return _by_operator(input, weight, bias, stride, padding, dilation, groups, backend, algo)
     if plan.direct and not torch.is_grad_enabled():
-        return _forward(input, weight, bias, plan)
+        return plan.forward(input, weight, bias)
     if plan.direct:
         return _convolve(input, weight, bias, plan)
     x = (input if input.dim() == 4 else input.unsqueeze(0)).to(plan.compute)
@@ -88,125 +104,36 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Ten
     if torch.is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     ):
-        return _Forward.apply(x, weight, bias, plan)
-    return _forward(x, weight, bias, plan)
+        return Forward.apply(x, weight, bias, plan)
+    return plan.forward(x, weight, bias)
 
 
-# The operations without derivatives.  One wrapper for all four would cost tiny calls 0.3 us.
-
-
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
-    if plan.empty:
-        y = x.new_zeros(plan.g.output_shape)
-        return y if bias is None else y + bias[:, None, None]
-    try:
-        return plan.backend.forward(x, weight, bias, plan.g)
-    except (MemoryError, RuntimeError) as error:
-        _tell_if_memory_ran_out(error, plan)
-        raise
-
-
-def _grad_input(dy: Tensor, weight: Tensor, plan: Plan) -> Tensor:
-    if plan.empty:
-        return dy.new_zeros(plan.g.input_shape)
-    try:
-        return plan.backend.grad_input(dy, weight, plan.g)
-    except (MemoryError, RuntimeError) as error:
-        _tell_if_memory_ran_out(error, plan)
-        raise
-
-
-def _grad_weight(dy: Tensor, x: Tensor, plan: Plan) -> Tensor:
-    if plan.empty:
-        return dy.new_zeros(plan.g.weight_shape)
-    try:
-        return plan.backend.grad_weight(dy, x, plan.g)
-    except (MemoryError, RuntimeError) as error:
-        _tell_if_memory_ran_out(error, plan)
-        raise
-
-
-def _grad_bias(dy: Tensor, plan: Plan) -> Tensor:
-    try:
-        return plan.backend.grad_bias(dy, plan.g)
-    except (MemoryError, RuntimeError) as error:
-        _tell_if_memory_ran_out(error, plan)
-        raise
-
-
-def _tell_if_memory_ran_out(error: Exception, plan: Plan) -> None:
-    # torch's allocator on the CPU has no exception class of its own.
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in str(error):
-        raise OutOfMemoryError(f"conv2d: not enough memory for {plan.g}") from error
-
-
-# The same with derivatives.  A gradient is differentiable only where its own derivative is wanted
-# (create_graph=True, which leaves gradients enabled in backward).
-
-
-class _Forward(torch.autograd.Function):
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.plan = plan
-        return _forward(x, weight, bias, plan)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Gradients:  # type: ignore[override]
-        x, weight = ctx.saved_tensors
-        plan = ctx.plan
-        to_x, to_weight, to_bias, _ = ctx.needs_input_grad
-        if torch.is_grad_enabled():
-            grad_input, grad_weight = _GradInput.apply, _GradWeight.apply
-            grad_bias = _GradBias.apply
-        else:
-            grad_input, grad_weight, grad_bias = _grad_input, _grad_weight, _grad_bias
-        dx = grad_input(dy, weight, plan) if to_x else None
-        dw = grad_weight(dy, x, plan) if to_weight else None
-        db = grad_bias(dy, plan) if to_bias else None
-        return dx, dw, db, None
-
-
-class _GradInput(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, dy: Tensor, weight: Tensor, plan: Plan) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(dy, weight)
-        ctx.plan = plan
-        return _grad_input(dy, weight, plan)
-
-    @staticmethod
-    def backward(ctx: Any, ddx: Tensor) -> Gradients:  # type: ignore[override]
-        dy, weight = ctx.saved_tensors
-        to_dy, to_weight, _ = ctx.needs_input_grad
-        ddy = _Forward.apply(ddx, weight, None, ctx.plan) if to_dy else None
-        dw = _GradWeight.apply(dy, ddx, ctx.plan) if to_weight else None
-        return ddy, dw, None
-
-
-class _GradWeight(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, dy: Tensor, x: Tensor, plan: Plan) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(dy, x)
-        ctx.plan = plan
-        return _grad_weight(dy, x, plan)
-
-    @staticmethod
-    def backward(ctx: Any, ddw: Tensor) -> Gradients:  # type: ignore[override]
-        dy, x = ctx.saved_tensors
-        to_dy, to_x, _ = ctx.needs_input_grad
-        ddy = _Forward.apply(x, ddw, None, ctx.plan) if to_dy else None
-        dx = _GradInput.apply(dy, ddw, ctx.plan) if to_x else None
-        return ddy, dx, None
-
-
-class _GradBias(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, dy: Tensor, plan: Plan) -> Tensor:  # type: ignore[override]
-        ctx.plan = plan
-        return _grad_bias(dy, plan)
-
-    @staticmethod
-    def backward(ctx: Any, ddb: Tensor) -> Gradients:  # type: ignore[override]
-        return ddb[:, None, None].expand(ctx.plan.g.output_shape), None
+def _by_operator(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: IntOrPair,
+    padding: IntOrPair | str,
+    dilation: IntOrPair,
+    groups: int,
+    backend: str | None,
+    algo: str | None,
+) -> Tensor:
+    """The call as one operator, whose kernels check sizes; of torch's backend, as torch's own."""
+    check_types(input, weight, bias)
+    device_type = input.device.type
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
+        input, weight, bias = _lowered(input, weight, bias)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None:
+            check_alike(name, tensor, input)
+    chosen = chosen_backend(backend or current_backend(), place_of(input), input.dtype).using(algo)
+    strides, dilations = as_pair(stride, "stride", 1), as_pair(dilation, "dilation", 1)
+    count = as_count(groups)
+    if chosen.NAME == "torch":
+        return F.conv2d(input, weight, bias, strides, padding, dilations, count)
+    options = (strides, sides(padding), dilations, count)
+    chosen_by_name = (chosen.NAME, chosen.algo, chosen.precision)
+    x = input.unsqueeze(0) if input.dim() == 3 else input
+    y = torch.ops.fastconv.conv2d.default(x, weight, bias, *options, *chosen_by_name)
+    return y.squeeze(0) if input.dim() == 3 else y

@@ -149,19 +149,45 @@ def geometry_of(
     dilations = as_pair(dilation, "dilation", 1)
     group_count = as_count(groups)
     pads = padding if isinstance(padding, str) else as_pair(padding, "padding", 0)
-    # A network asks for the same few geometries at every step.  torch.compile asks once.
-    if torch.compiler.is_compiling():
-        return _checked(
-            tuple(input_shape), tuple(weight_shape), strides, pads, dilations, group_count
-        )
     return _checked_before(input_shape, weight_shape, strides, pads, dilations, group_count)
+
+
+def traced_geometry(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int] | None,
+    dilation: Sequence[int],
+    groups: int,
+) -> ConvGeometry:
+    """The same for sizes that may be symbols: of each comparison torch makes a condition.
+
+    `padding` is given per side, as top, bottom, left, right; None means 'same'.
+    """
+    pads = "same" if padding is None else tuple(padding)
+    if len(pads) != 4:
+        raise ArgumentError(
+            f"conv2d: padding expects top, bottom, left, right or None, got {padding}"
+        )
+    strides = as_pair(tuple(stride), "stride", 1)
+    dilations = as_pair(tuple(dilation), "dilation", 1)
+    sizes = (tuple(input_shape), tuple(weight_shape))
+    return _checked(*sizes, strides, pads, dilations, as_count(groups))
+
+
+def sides(padding: IntOrPair | str) -> tuple[int, int, int, int] | None:
+    """As `traced_geometry` wants it."""
+    if padding == "same":
+        return None
+    pads = padding if isinstance(padding, str) else as_pair(padding, "padding", 0)
+    return _padding_per_side(pads, (1, 1), (1, 1), (1, 1))
 
 
 def _checked(
     input_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
     stride: tuple[int, int],
-    padding: tuple[int, int] | str,
+    padding: tuple[int, ...] | str,
     dilation: tuple[int, int],
     groups: int,
 ) -> ConvGeometry:
@@ -195,9 +221,9 @@ def _checked_sizes(
         )
     n, c_in, h, w = input_shape
     c_out, c_in_per_group, kh, kw = weight_shape
-    if min(c_out, kh, kw) < 1:
+    if c_out < 1 or kh < 1 or kw < 1:  # min() would order symbols among each other
         raise ArgumentError(f"conv2d: weight expects C_out, kH, kW >= 1, got shape {weight_shape}")
-    if min(h, w) < 1:
+    if h < 1 or w < 1:
         raise ArgumentError(f"conv2d: input expects H and W >= 1, got shape {input_shape}")
     if c_out % groups:
         raise ArgumentError(
@@ -212,13 +238,16 @@ def _checked_sizes(
 
 
 def _padding_per_side(
-    padding: tuple[int, int] | str,
+    padding: tuple[int, ...] | str,
     kernel: tuple[int, int],
     stride: tuple[int, int],
     dilation: tuple[int, int],
 ) -> tuple[int, int, int, int]:
     if isinstance(padding, tuple):
-        return (padding[0], padding[0], padding[1], padding[1])
+        if len(padding) == 2:
+            return (padding[0], padding[0], padding[1], padding[1])
+        top, bottom, left, right = padding
+        return (top, bottom, left, right)
     if padding == "valid":
         return (0, 0, 0, 0)
     if padding != "same":
@@ -245,6 +274,8 @@ def _output_size(axis: str, size: int, kernel: int, pad: int, stride: int, dilat
 def _check_countable(*shapes: tuple[int, ...]) -> None:
     """Every backend counts bytes in 64 bits, and no element has more than 8 of them."""
     for shape in shapes:
+        if any(isinstance(size, torch.SymInt) for size in shape):
+            continue  # counted when the sizes are known
         if math.prod(shape) >= 2**60:
             raise OutOfMemoryError(
                 f"conv2d: a picture of shape {shape} is larger than any memory; "

@@ -4,15 +4,15 @@ Normalize, what most networks do to a picture first."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .backends.table import AUTO
 from .functional import conv2d
-from .geometry import IntOrPair
-from .registry import AUTO, known, load
+from .registry import known, load
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -23,23 +23,43 @@ class Conv2d(nn.Conv2d):
     `backend` may be given to the constructor or set later; None leaves it to `use_backend`.
     """
 
-    backend: str | None = None
+    backend = None  # type: str | None  # (an annotation would be read by TorchScript)
+    __constants__ = [  # noqa: RUF012  (torch declares it so)
+        *nn.Conv2d.__constants__,
+        "backend",
+    ]
 
     def __init__(self, *arguments: Any, backend: str | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.backend = _available(backend)
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding: IntOrPair | str = self.padding
+    # TorchScript compiles this: it knows Optional, and of an `if` on a constant one branch alone.
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa: UP045
         if self.padding_mode != "zeros":  # written out first, as torch does
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
-            padding = 0
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            left, right, top, bottom = self._reversed_padding_repeated_twice
+            sides = [top, bottom, left, right] if self.padding_mode == "zeros" else [0, 0, 0, 0]
+            x = input.unsqueeze(0) if input.dim() == 3 else input
+            y = torch.ops.fastconv.conv2d(
+                x,
+                weight,
+                bias,
+                self.stride,
+                sides,
+                self.dilation,
+                self.groups,
+                self.backend,
+                None,
+                None,
+            )
+            return y.squeeze(0) if input.dim() == 3 else y
         return conv2d(
             input,
             weight,
             bias,
             self.stride,
-            padding,
+            self.padding if self.padding_mode == "zeros" else 0,
             self.dilation,
             self.groups,
             backend=self.backend,
@@ -48,6 +68,22 @@ class Conv2d(nn.Conv2d):
     def extra_repr(self) -> str:
         backend = "" if self.backend is None else f", backend={self.backend!r}"
         return super().extra_repr() + backend
+
+
+class _LazyConv2d(nn.LazyConv2d):
+    """nn.LazyConv2d, which at its first call becomes what this says and keeps its backend."""
+
+    cls_to_become = Conv2d  # type: ignore[assignment]
+    backend = None  # type: str | None
+
+
+# A row for each class whose computation is known; others may have a forward of their own.
+SWAPPED: dict[type, type[nn.Module]] = {
+    nn.Conv2d: Conv2d,
+    Conv2d: Conv2d,
+    nn.LazyConv2d: _LazyConv2d,
+    _LazyConv2d: _LazyConv2d,
+}
 
 
 class Normalize(nn.Module):
@@ -80,8 +116,9 @@ def swap_convs(model: Model, backend: str | None = None) -> Model:
     """
     _available(backend)
     for module in model.modules():
-        if type(module) in (nn.Conv2d, Conv2d):
-            module.__class__ = Conv2d  # keeps the object: whoever holds it, holds the swapped one
+        if type(module) in SWAPPED:
+            # keeps the object: whoever holds it, holds the swapped one
+            module.__class__ = SWAPPED[type(module)]
             module.backend = backend  # type: ignore[assignment]
     return model
 

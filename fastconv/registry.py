@@ -1,8 +1,8 @@
-"""The table of backends, which one is in force, and why one is missing.
+"""Which backend is in force, and why one is missing.
 
-The rows stand in the order in which `auto` tries them.  A backend is imported when it is first
-asked for.  A backend that the user names (by argument, `use_backend` or FASTCONV_BACKEND) is
-never replaced by another: if it cannot run, the error says why and how to get it.
+A backend of the table (backends/table.py) is imported when it is first asked for.  One that the
+user names (by argument, `use_backend` or FASTCONV_BACKEND) is never replaced by another: if it
+cannot run, the error says why and how to get it.
 """
 
 from __future__ import annotations
@@ -10,56 +10,15 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 
-from .backends.base import FLOATS, HALVES, Backend
+from .backends.base import FLOATS, HALVES, Backend, completed
+from .backends.table import AUTO, CHOICES, ROWS, TABLE, Row
 from .choices import Choice, Choosing
 from .errors import BackendUnavailableError, DtypeError, UnknownBackendError, did_you_mean
 
-AUTO = "auto"
 ENVIRONMENT_VARIABLE = "FASTCONV_BACKEND"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One backend: where it lives, what it is, and what to do when it is missing."""
-
-    name: str
-    module: str
-    about: str
-    remedy: str
-
-
-ROWS = (
-    Row(
-        "native",
-        "fastconv.backends.native",
-        "C++ extension, own kernels chosen for this processor",
-        "build it with `pip install .` in the project's folder (it needs a C++17 compiler)",
-    ),
-    Row(
-        "torch",
-        "fastconv.backends.torch",
-        "torch.nn.functional.conv2d, the yardstick",
-        "install torch",
-    ),
-    Row(
-        "numba",
-        "fastconv.backends.numba",
-        "NumPy arrays, JIT-compiled im2col and a matrix product",
-        "`pip install numba`",
-    ),
-    Row(
-        "naive",
-        "fastconv.backends.naive",
-        "NumPy loops, the specification",
-        "`pip install numpy`",
-    ),
-)
-TABLE = {row.name: row for row in ROWS}
-CHOICES = (AUTO, *TABLE)
 
 
 @dataclass(frozen=True)
@@ -97,13 +56,13 @@ def load(name: str) -> Backend:
         return _loaded[name]
     row = TABLE[known(name)]
     try:
-        module: Any = importlib.import_module(row.module)
+        module = importlib.import_module(row.module)
     except ImportError as error:
         raise BackendUnavailableError(
             f"backend '{name}' is not available: {error}; to get it: {row.remedy}"
         ) from error
-    _loaded[name] = module
-    return module
+    _loaded[name] = completed(module, name)
+    return _loaded[name]
 
 
 @cache
@@ -164,6 +123,11 @@ def resolve(name: str, place: str, dtype: torch.dtype) -> tuple[Backend, torch.d
     return _loaded[chosen], compute
 
 
+def chosen_backend(name: str, place: str, dtype: torch.dtype) -> Backend:
+    """The same backend, for a tracer, which need not know what it computes in."""
+    return resolve(name, place, dtype)[0]
+
+
 def _choose(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     return _cached_choice(name, place, dtype)
 
@@ -177,6 +141,8 @@ _choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def _cached_choice(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     if known(name) != AUTO:
         return _fitting(name, place, dtype)
+    if place == "meta":
+        return _fitting("torch", place, dtype)
     for row in ROWS:
         try:
             return _fitting(row.name, place, dtype)
@@ -191,12 +157,13 @@ def _cached_choice(name: str, place: str, dtype: torch.dtype) -> tuple[str, torc
 def _fitting(name: str, place: str, dtype: torch.dtype) -> tuple[str, torch.dtype]:
     backend = load(name)
     device_type = place.partition(":")[0]
-    computed = getattr(backend, "DTYPES_ON", {}).get(device_type, backend.DTYPES)
+    computed = backend.DTYPES_ON.get(device_type, backend.DTYPES)
     if dtype not in computed | HALVES:
         offered = ", ".join(sorted(map(_word, computed | HALVES)))
         raise DtypeError(f"conv2d: backend '{name}' expects input of {offered}, got {_word(dtype)}")
-    against = getattr(backend, "against", None)
-    reason = against(place) if against else ""
+    reason = backend.against(place)
+    if device_type == "meta":  # nothing is computed there: any backend may stand for its result
+        return name, dtype
     if device_type not in backend.DEVICES or reason:
         raise BackendUnavailableError(
             f"conv2d: backend '{name}' runs on {', '.join(sorted(backend.DEVICES))}, input is on "

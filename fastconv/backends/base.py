@@ -1,4 +1,4 @@
-"""What a backend is: a module with four functions and two constants.
+"""What a backend is: a module with four functions and two constants, and what it may add to them.
 
 A backend is given checked arguments only: 4-d tensors of one floating dtype listed in its
 DTYPES, on one device listed in its DEVICES, that fit the ConvGeometry.  With s, d, p for
@@ -9,8 +9,7 @@ stride, dilation and padding, and sums over all indices that do not stand on the
     grad_weight  dw[o,c,u,v] = sum dy[n,o,i,j] x[n,c,k,l]
     grad_bias    db[o]       = sum dy[n,o,i,j]          where k = i s + u d - p, l = j s + v d - p
 
-A module may also have DTYPES_ON, other dtypes on a device type, and against(place), which says why
-it cannot run on one device after all ('cuda:0' and the like).
+Everything else in `Backend` has a default, which `completed` adds to a module that leaves it out.
 
 None of them needs to know about autograd: `functional.py` is differentiable on their behalf.
 To add a backend, write such a module and give it a row in `fastconv/registry.py`.
@@ -18,11 +17,13 @@ To add a backend, write such a module and give it a row in `fastconv/registry.py
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..errors import UnsupportedError
 from ..geometry import ConvGeometry
 
 FLOATS = frozenset({torch.float32, torch.float64})
@@ -44,3 +45,59 @@ class Backend(Protocol):
     def grad_weight(self, dy: Tensor, x: Tensor, g: ConvGeometry) -> Tensor: ...
 
     def grad_bias(self, dy: Tensor, g: ConvGeometry) -> Tensor: ...
+
+    # What may be left out:
+
+    NAME: str  # its row in the registry
+    DTYPES_ON: Mapping[str, frozenset[torch.dtype]]  # other DTYPES on a device type; none
+    KEEPS_CHANNELS_LAST: bool  # whether channels_last comes out where it goes in; no
+    FUSES_ON: frozenset[str]  # the device types on which frozen stacks run fused; none
+    TILES: Mapping[str, int]  # Winograd's tile, by the names that `explain` gives; none
+    algo: str | None  # what `using` has laid down; None
+    precision: str | None
+
+    def against(self, device: str) -> str:
+        """Why it cannot run on 'cuda:0' and the like after all; empty where nothing is known."""
+
+    def using(self, algo: str | None = None, precision: str | None = None) -> Backend:
+        """The backend with both laid down, or what is in force for None: a gradient uses what
+        its forward call used.  By default it has no choice of algorithms and refuses any."""
+
+    def explain(
+        self,
+        operation: str,
+        g: ConvGeometry,
+        dtype: torch.dtype,
+        channels_last: bool,
+        algo: str | None = None,
+    ) -> str:
+        """The implementation that runs `operation`, one of the four; by default NAME."""
+
+
+def completed(module: Any, name: str) -> Backend:
+    """The module of the backend `name`, with the defaults for what it leaves out."""
+
+    def using(algo: str | None = None, precision: str | None = None) -> Backend:
+        if algo is not None:
+            raise UnsupportedError(
+                f"conv2d: algo={algo!r} is for the native backend; leave it out, or "
+                "backend='native'"
+            )
+        return module  # type: ignore[no-any-return]
+
+    defaults: dict[str, object] = {
+        "NAME": name,
+        "DTYPES_ON": {},
+        "KEEPS_CHANNELS_LAST": False,
+        "FUSES_ON": frozenset(),
+        "TILES": {},
+        "algo": None,
+        "precision": None,
+        "against": lambda device: "",
+        "using": using,
+        "explain": lambda *arguments: name,
+    }
+    for member, default in defaults.items():
+        if not hasattr(module, member):
+            setattr(module, member, default)
+    return module  # type: ignore[no-any-return]

@@ -75,7 +75,7 @@ def _pad(x: Array, g: ConvGeometry) -> Array:
 
 
 def _double(tensor: Tensor) -> Array:
-    return tensor.detach().double().numpy()
+    return tensor.detach().resolve_neg().double().numpy()
 
 
 def _like(tensor: Tensor, values: Array) -> Tensor:

@@ -31,7 +31,8 @@ except ImportError as error:
 WITHOUT_CUDA = native_cuda.load()  # the reason, or nothing
 DTYPES = FLOATS
 DTYPES_ON = {"cuda": FLOATS | HALVES}
-DEVICES = frozenset({"cpu"} if WITHOUT_CUDA else {"cpu", "cuda"})
+DEVICES = FUSES_ON = frozenset({"cpu"} if WITHOUT_CUDA else {"cpu", "cuda"})
+KEEPS_CHANNELS_LAST = True
 
 _ops = torch.ops.fastconv
 try:
@@ -55,14 +56,16 @@ class Native:
     """The backend's four functions, with the algorithm of 3x3 convolutions on the CPU and the
     precision of products on CUDA laid down."""
 
+    NAME = "native"
     DTYPES = DTYPES
     DEVICES = DEVICES
+    KEEPS_CHANNELS_LAST = KEEPS_CHANNELS_LAST
 
     def __init__(self, algo: str, precision: str) -> None:
-        self.algo = checked(algo)
+        self.algo, self.precision = checked(algo), precisions.checked(precision)
         # The operators take numbers: a string would be copied twice at every call.
         self.algo_number = algorithms.CHOICES.index(algo)
-        self.precision_number = precisions.CHOICES.index(precisions.checked(precision))
+        self.precision_number = precisions.CHOICES.index(precision)
         self.plain = self.algo_number == self.precision_number == 0  # the operators' own defaults
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
@@ -88,12 +91,8 @@ class Native:
     def _prepared(
         self, operation: str, picture: Tensor, weight: Tensor, g: ConvGeometry
     ) -> Tensor | None:
-        """The transformed weights, if the algorithm wants any.
-
-        Inside torch.compile the operator transforms them itself: a traced graph must not hold
-        what belongs to this call's weights.
-        """
-        if (g.kh, g.kw) != (3, 3) or picture.is_cuda or torch.compiler.is_compiling():
+        """The transformed weights, if the algorithm wants any."""
+        if (g.kh, g.kw) != (3, 3) or picture.is_cuda:
             return None
         last = not picture.is_contiguous()
         name = _explain_once(operation, g, picture.dtype == torch.float64, last, self.algo)

@@ -176,7 +176,7 @@ def _dtype(tensor: Tensor) -> Any:
 
 
 def _array(tensor: Tensor) -> Any:
-    return tensor.detach().contiguous().numpy()
+    return tensor.detach().resolve_neg().contiguous().numpy()
 
 
 def _threads(flops: int) -> int:

@@ -11,13 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..geometry import ConvGeometry
 from ..memory import Recycler, empty
 from ..registry import load
 from .clock import Clock
-from .stage import Moments, Outputs, Readings, Stage, check_channels
+from .stage import (
+    Moments,
+    Outputs,
+    Readings,
+    Stage,
+    check_channels,
+    memory_told,
+    once_differentiable,
+)
 
 BLOCK = 16  # channels side by side
 PLANAR, LAST, BLOCKED = 0, 1, 2  # layouts, as csrc/ops_frozen.cpp counts them
@@ -217,7 +224,7 @@ def _weight_floats(g: ConvGeometry, tile: int, rotated: bool) -> int:
 
 
 def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
-    native: Any = load("native")
+    native = load("native")
     g = stage.geometry(n, h, w)
     names = [
         native.explain(operation, g, torch.float32, False, algo)
@@ -253,9 +260,11 @@ class Run:
     def __call__(self, x: Tensor, clock: Clock | None = None) -> Outputs:
         check_channels(self.stages[0], x)
         n, _, h, w = x.shape
-        with self.lock:
-            plan = self.plan(n, *self.stages[0].padded_size(h, w))
-        found = iter(_Run.apply(self.stages[0].padded(x), plan, self.lock, clock))
+        padded = self.stages[0].padded(x)
+        with memory_told(x.shape):
+            with self.lock:
+                plan = self.plan(n, *self.stages[0].padded_size(h, w))
+            found = iter(_Run.apply(padded, plan, self.lock, clock))
         taps = {plan.steps[i].stage.last: next(found) for i in plan.taps}
         moments = {
             plan.steps[i].stage.last: Moments(next(found), next(found)) for i in plan.moments
@@ -351,8 +360,8 @@ class _Run(torch.autograd.Function):
             return None, None, None, None
         bits = plan.bits(ctx.decisions)
         layout = torch.channels_last if ctx.layout == LAST else torch.contiguous_format
-        dx = torch.empty(ctx.shape, memory_format=layout)
-        with ctx.lock:
+        dx = torch.empty(ctx.shape, dtype=torch.float32, memory_format=layout)
+        with memory_told(ctx.shape), ctx.lock:
             buffers, space = plan.arena, plan.space()
             moments_backward = torch.ops.fastconv.frozen_moments_backward.default
 
@@ -387,4 +396,8 @@ class _Run(torch.autograd.Function):
 
 def _empty_moments(step: Step) -> Moments:
     n, c, _, _ = step.output_shape
-    return Moments(torch.empty(n, c), torch.empty(n, c, c))
+
+    def new(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float32)  # whatever the default is
+
+    return Moments(new(n, c), new(n, c, c))

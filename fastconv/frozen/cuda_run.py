@@ -21,19 +21,27 @@ pictures in bfloat16 as well; halves as they are; inside torch.autocast its dtyp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from ..errors import ArgumentError, DtypeError, OutOfMemoryError
+from ..errors import ArgumentError, DtypeError
 from . import cuda_plan as planning
 from .clock import Clock
 from .cuda_plan import Pictures, Plan, Step
-from .stage import POOLS, Outputs, Readings, Stage, check_channels, moments_of
+from .stage import (
+    POOLS,
+    Outputs,
+    Readings,
+    Stage,
+    check_channels,
+    memory_told,
+    moments_of,
+    once_differentiable,
+)
+
+ON_CARD = " on the card"
 
 
 def fits(conv: nn.Conv2d) -> bool:
@@ -73,7 +81,7 @@ class Run:
         check_channels(self.stages[0], x)
         self._check_weights(x)
         plan = self.plan(x)
-        with _memory_told(x.shape):
+        with memory_told(x.shape, ON_CARD):
             outputs = _Run.apply(x, plan, torch.is_grad_enabled() and x.requires_grad)
         found = {plan.steps[i].stage.last: y for i, y in zip(plan.taps, outputs, strict=True)}
         moments = {layer: moments_of(y) for layer, y in found.items() if layer in self.read.moments}
@@ -153,24 +161,10 @@ class _Run(torch.autograd.Function):
         }
         if not arriving or not ctx.needs_input_grad[0]:
             return None, None, None
-        with _memory_told(ctx.shape):
+        with memory_told(ctx.shape, ON_CARD):
             dx = plan.channels_last(ctx.shape)
             _way_back(plan, pictures, arriving, dx)
             return dx.to(ctx.dtype), None, None
-
-
-@contextmanager
-def _memory_told(shape: torch.Size) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        # Operators of the extension report a refused allocation as a plain RuntimeError.
-        if isinstance(error, torch.OutOfMemoryError) or "allocation failed" in str(error):
-            raise OutOfMemoryError(
-                f"frozen stack: not enough memory on the card for pictures of shape "
-                f"{tuple(shape)}; memory() tells how much they need"
-            ) from error
-        raise
 
 
 def _dense(picture: Tensor, plan: Plan) -> Tensor:

@@ -28,9 +28,10 @@ that backend's conv2d.
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -46,7 +47,15 @@ from ..precision import current_precision
 from ..registry import current_backend, known, load, place_of, resolve
 from . import cpu_run, cuda_run
 from .clock import Clock, Milestone
-from .stage import Moments, Outputs, Readings, Stage, moments_of, stage_from
+from .stage import (
+    Moments,
+    Outputs,
+    Readings,
+    Stage,
+    check_padding,
+    moments_of,
+    stage_from,
+)
 
 
 def freeze(
@@ -59,7 +68,9 @@ def freeze(
 
     `module` is an nn.Sequential of Conv2d, ReLU, pools and whatever else; `taps` are indices into
     it.  Calling the result gives a list of tensors, differentiable to the input and not to the
-    weights.  The weights must not change any more.  Layers after the last tap are left out.
+    weights: once where layers are fused, which the native backend does, and any number of times on
+    others.  Once a call has used them, the weights must not change; a fused stack refuses changed
+    ones.  Layers after the last tap are left out.
 
     The list goes on with the `Moments` of the outputs at the layers `moments`: their means (n, c)
     and covariances (n, c, c) over the pixels.  The native backend takes them without ever handing
@@ -88,6 +99,12 @@ def _checked(name: str, taps: Sequence[int], layers: int) -> list[int]:
     return [tap % layers for tap in indices]
 
 
+def _tensors_of(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in itertools.chain(layer._parameters.items(), layer._buffers.items()):
+        if tensor is not None:
+            yield name, tensor
+
+
 @dataclass
 class _Piece:
     """Consecutive layers: a run of fused stages, or one layer that torch runs."""
@@ -111,8 +128,21 @@ class Frozen(nn.Module):
         self._layers = list(module)[: max([*taps, *moments]) + 1]
         self._algo = current_algorithm()
         self._precision = current_precision()
+        self._forget()
+
+    def _forget(self) -> None:
         self._pieces: dict[str, list[_Piece]] = {}  # made at the first call that can use them
+        self._weights: dict[str, list[tuple[str, object]]] = {}  # what they computed with
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies make buffers and transformed weights of their own."""
+        made = ("_pieces", "_weights", "_lock")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forget()
 
     def forward(self, x: Tensor) -> list[Any]:
         if not isinstance(x, Tensor) or x.dim() != 4:
@@ -128,7 +158,7 @@ class Frozen(nn.Module):
     def _fuses_on(self, x: Tensor) -> str:
         """The device type whose fused runs can take x, or nothing."""
         chosen, compute = resolve(self.backend or current_backend(), place_of(x), x.dtype)
-        if getattr(chosen, "__name__", "") != "fastconv.backends.native" or min(x.shape) == 0:
+        if x.device.type not in chosen.FUSES_ON or min(x.shape) == 0:
             return ""
         if x.device.type == "cuda":
             return "cuda" if compute == x.dtype else ""
@@ -144,13 +174,13 @@ class Frozen(nn.Module):
 
     def _unfused(self, index: int, x: Tensor, outputs: Outputs) -> Tensor:
         """One layer by itself; what is read there goes to `outputs`."""
-        clock, layer = self.clock, self._layers[index]
+        clock = self.clock
         if clock is None:
-            x = self._run_layer(layer, x)
+            x = self._run_layer(index, x)
             if index in self.moments:
                 outputs.moments[index] = moments_of(x)
         else:
-            x = self._run_layer(layer, Milestone.apply(x, clock, (index, "backward")))
+            x = self._run_layer(index, Milestone.apply(x, clock, (index, "backward")))
             x = Milestone.apply(x, clock, None)
             clock.stop(index, "forward")
             if index in self.moments:
@@ -162,8 +192,11 @@ class Frozen(nn.Module):
             outputs.taps[index] = x
         return x
 
-    def _run_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def _run_layer(self, index: int, x: Tensor) -> Tensor:
         """One layer as it stands, with constant weights, and never in place: taps are kept."""
+        layer = self._layers[index]
+        if isinstance(layer, nn.Conv2d):
+            check_padding(layer, index, x)
         if isinstance(layer, nn.ReLU):
             return F.relu(x)
         if type(layer) in (nn.Conv2d, Conv2d) and layer.padding_mode == "zeros":
@@ -175,7 +208,9 @@ class Frozen(nn.Module):
 
     def _fused(self, x: Tensor, device: str) -> Outputs:
         outputs = Outputs({}, {})
-        for piece in self._made_pieces(device):
+        pieces = self._made_pieces(device)
+        self._check_weights(device)
+        for piece in pieces:
             if piece.run is None:
                 x = self._unfused(piece.last, x, outputs)
             else:
@@ -190,6 +225,30 @@ class Frozen(nn.Module):
             if device not in self._pieces:
                 self._pieces[device] = self._cut(device)
             return self._pieces[device]
+
+    def _versions(self, pieces: list[_Piece]) -> list[tuple[str, object]]:
+        """Where the weights of fused layers are, and how often they have been written to.
+
+        torch does not count writes through `.data`; to notice those, every call would have to read
+        all weights.
+        """
+        return [
+            (f"{name} of layer {index}", (t.data_ptr(), 0 if t.is_inference() else t._version))
+            for piece in pieces
+            if piece.run is not None
+            for index in range(piece.first, piece.last + 1)
+            for name, t in _tensors_of(self._layers[index])
+        ]
+
+    def _check_weights(self, device: str) -> None:
+        found = self._versions(self._pieces[device])
+        known = self._weights.setdefault(device, found)
+        for (name, before), (_, now) in zip(known, found, strict=True):
+            if before != now:
+                raise ArgumentError(
+                    f"frozen stack: the {name} has changed since the first call; "
+                    "freeze the module again"
+                )
 
     def _cut(self, device: str) -> list[_Piece]:
         fits = cuda_run.fits if device == "cuda" else cpu_run.fits
@@ -264,7 +323,5 @@ class Frozen(nn.Module):
         if piece.run is not None:
             return piece.run.output_shape(shape)
         layer = copy.deepcopy(self._layers[piece.last]).to("meta")
-        x = torch.empty(shape, device="meta")
-        if isinstance(layer, nn.Conv2d):  # torch's own: backends of ours compute nothing on meta
-            return nn.Conv2d._conv_forward(layer, x, layer.weight, layer.bias).shape
-        return layer(x).shape
+        like = next(layer.parameters(), torch.empty(0))
+        return layer(torch.empty(shape, device="meta", dtype=like.dtype)).shape

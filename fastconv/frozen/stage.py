@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, OutOfMemoryError, ran_out_of_memory
 from ..geometry import ConvGeometry, geometry_of
 from ..modules import Conv2d, Normalize
 
@@ -83,6 +84,7 @@ class Stage:
         return [0] * 4 if plain else self.conv._reversed_padding_repeated_twice
 
     def padded(self, x: Tensor) -> Tensor:
+        check_padding(self.conv, self.first, x)
         return F.pad(x, self.border, self.conv.padding_mode) if any(self.border) else x
 
     def padded_size(self, h: int, w: int) -> tuple[int, int]:
@@ -194,6 +196,58 @@ def pool_of(layer: nn.Module | None) -> int:
 
 def _pair(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
+def check_padding(conv: nn.Conv2d, layer: int, x: Tensor) -> None:
+    """Reflection has as many pixels to give as there are beside the edge, a circle as there are."""
+    spare = {"reflect": 1, "circular": 0}.get(conv.padding_mode)
+    if spare is None:
+        return
+    left, right, top, bottom = conv._reversed_padding_repeated_twice
+    h, w = x.shape[2:]
+    if max(top, bottom) > h - spare or max(left, right) > w - spare:
+        raise ArgumentError(
+            f"frozen stack: layer {layer} pads in mode '{conv.padding_mode}' by "
+            f"{max(top, bottom)} x {max(left, right)}, but only {h} x {w} pixels reach it; "
+            "use a larger picture"
+        )
+
+
+@contextmanager
+def memory_told(shape: Sequence[int], where: str = "") -> Iterator[None]:
+    """An allocation that fails within is an OutOfMemoryError that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error) or isinstance(error, OutOfMemoryError):
+            raise
+        raise OutOfMemoryError(
+            f"frozen stack: not enough memory{where} for pictures of shape {tuple(shape)}; "
+            "memory() tells how much they need"
+        ) from error
+
+
+ONCE = (
+    "frozen stack: its fused layers have first derivatives alone; "
+    "freeze(..., backend='torch') has second ones as well"
+)
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's decorator of this name, with an error that says what to do."""
+
+    @wraps(backward)
+    def wrapper(ctx: Any, *gradients: Tensor | None) -> Any:
+        with torch.no_grad():
+            dx, *rest = backward(ctx, *gradients)
+        asked = any(d is not None and d.requires_grad for d in gradients)
+        if dx is None or not torch.is_grad_enabled() or not asked:
+            return (dx, *rest)
+        # A node whose own backward is the error, as torch has it.
+        refuse = torch._C._functions.DelayedError(ONCE.encode(), 1)
+        return (refuse(dx.detach().requires_grad_()), *rest)
+
+    return wrapper
 
 
 def check_channels(stage: Stage, x: Tensor) -> None:

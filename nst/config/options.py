@@ -19,13 +19,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import arg
 
+from fastconv.backends.table import CHOICES as BACKENDS
+
 from ..errors import ConfigError, did_you_mean
 from ..tables import check_word, load, metavar, word_of
 from .presets import PRESETS
 
 Names = tuple[str, ...]
-# fastconv's rows once more, since importing fastconv imports torch; a test compares them
-BACKENDS = ("auto", "native", "torch", "numba", "naive")
 STARTS = ("content", "style", "random", "gray")
 # What can be named, by option: a row of such a table is all that adds a choice, also to the help.
 # The tables lie beside what they name, above this folder, so they are found by name.

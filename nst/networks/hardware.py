@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import torch
 
+from fastconv.backends.table import CHOICES
 from fastconv.errors import BackendUnavailableError, DtypeError
-from fastconv.registry import CHOICES, current_backend, resolve
+from fastconv.registry import current_backend, resolve
 
 from ..config.options import StyleConfig
 from ..errors import ConfigError

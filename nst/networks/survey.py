@@ -122,8 +122,7 @@ def _backend(name: str) -> str:
     """The backend that computes the convolutions: of `auto`, the one that it takes."""
     with use_backend(name):  # says why, if it is missing
         pass
-    module: Any = resolve(name, "cpu", torch.float32)[0]
-    return str(module.__name__).rsplit(".", 1)[1]
+    return resolve(name, "cpu", torch.float32)[0].NAME
 
 
 def _kernels(backend: str, convolutions: Sequence[ConvGeometry]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,49 @@ def test_the_package_is_the_command(capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert done.stdout == capsys.readouterr().out
+
+
+HEAVY = ("torch", "numpy", "PIL", "numba", "matplotlib")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["filter", "--help"]], ids=" ".join)
+def test_help_waits_for_no_large_import(words: list[str]) -> None:
+    program = [sys.executable, "-X", "importtime", "-m", "fastconv", *words]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "fastconv.cli" in imported
+    assert imported.isdisjoint(HEAVY)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send there")
+def test_ctrl_c_while_torch_is_imported_ends_in_one_line(tmp_path: Path) -> None:
+    slow = tmp_path / "torch"
+    slow.mkdir()
+    (slow / "__init__.py").write_text("import time\nprint('now', flush=True)\ntime.sleep(60)\n")
+    program = [sys.executable, "-m", "fastconv", "info"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(program, env=environment, **pipes) as running:
+        assert running.stdout.readline() == "now\n"
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=30)
+    assert (running.returncode, told) == (130, "fastconv: interrupted\n")
+
+
+def test_the_systems_errors_are_told_without_their_numbers(
+    capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def gone(path: str, size: int) -> None:
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr("fastconv.tools.pictures.load_picture", gone)
+    code, _, err = run(capsys, "filter", "gone.jpg", "-o", str(tmp_path / "sheet.png"))
+    assert (code, err) == (2, "fastconv: gone.jpg: No such file or directory\n")
+
+
+def test_filter_says_that_a_picture_does_not_exist(capsys, tmp_path: Path) -> None:
+    code, _, err = run(capsys, "filter", "gone.jpg", "-o", str(tmp_path / "sheet.png"))
+    assert (code, err) == (2, "fastconv: gone.jpg does not exist; expected a picture's file\n")
 
 
 def test_info_tells_every_backend_and_what_auto_takes(capsys) -> None:

@@ -195,3 +195,38 @@ def test_a_tap_on_padding_alone_has_no_gradient_whatever_memory_held(
         del used_before
         (dw,) = torch.autograd.grad(conv2d(x, w, stride=3, padding=1, backend=backend).sum(), w)
         assert dw.tolist() == [[[[0, 0], [0, 1]]] * 2] * 3
+
+
+class Marked(torch.Tensor):
+    """A subclass that leaves everything to torch."""
+
+
+def test_subclasses_of_tensors_come_back_as_from_torch(backend: str) -> None:
+    x, w = torch.randn(1, 2, 4, 5), torch.randn(3, 2, 3, 3)
+    for operands in ((x.as_subclass(Marked), w), (x, w.as_subclass(Marked))):
+        y = conv2d(*operands, backend=backend)
+        assert type(y) is type(F.conv2d(*operands)) is Marked
+        torch.testing.assert_close(
+            y.as_subclass(torch.Tensor), F.conv2d(x, w), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_subclass_has_its_say_before_the_convolution(backend: str) -> None:
+    class Refusing(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            return function, kwargs
+
+    x, w = torch.randn(1, 2, 4, 5).as_subclass(Refusing), torch.randn(3, 2, 3, 3)
+    function, options = conv2d(x, w, backend=backend)
+    assert function is conv2d
+    assert options == {"backend": backend, "algo": None}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_tensors_with_the_negative_bit(dtype: torch.dtype, backend: str) -> None:
+    # As the imaginary part of a conjugate, but contiguous: what is copied loses the bit.
+    x, w = torch.randn(1, 2, 4, 5, dtype=dtype), torch.randn(3, 2, 3, 3, dtype=dtype)
+    for operands in ((torch._neg_view(x), w), (x, torch._neg_view(w))):
+        y = conv2d(*operands, backend=backend)
+        torch.testing.assert_close(y, F.conv2d(-x, w), rtol=1e-4, atol=1e-4)

@@ -21,6 +21,7 @@ from fastconv import (
     OutOfMemoryError,
     UnknownBackendError,
     conv2d,
+    registry,
 )
 
 
@@ -213,12 +214,17 @@ def test_backend_of_a_wrong_type(wrong: Any) -> None:
         call(wrong, {})
 
 
-def test_device_that_the_backend_does_not_know(backend: str) -> None:
-    if backend == "torch":
-        assert call(backend, {k: v.to("meta") for k, v in GOOD.items()}).shape == (2, 6, 3, 4)
-        return
-    with pytest.raises(BackendUnavailableError, match=rf"'{backend}' runs on cpu.*'meta'.*torch"):
-        call(backend, {k: v.to("meta") for k, v in GOOD.items()})
+@pytest.mark.parametrize("name", ["native", "numba", "naive"])
+def test_device_that_the_backend_does_not_know(name: str) -> None:
+    if not fastconv.backends()[name].available:
+        pytest.skip(fastconv.backends()[name].reason)
+    with pytest.raises(BackendUnavailableError, match=rf"'{name}' runs on cpu.*'xpu'.*torch"):
+        registry.resolve(name, "xpu", torch.float32)
+
+
+def test_on_meta_every_backend_gives_the_shape(backend: str) -> None:
+    y = call(backend, {k: v.to("meta") for k, v in GOOD.items()})
+    assert (y.device.type, y.shape) == ("meta", (2, 6, 3, 4))
 
 
 @pytest.mark.parametrize("special", [float("nan"), float("inf"), float("-inf")])

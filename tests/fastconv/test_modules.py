@@ -167,6 +167,16 @@ def test_swap_leaves_strangers_alone() -> None:
     assert [type(module) for module in model] == [Own, nn.ConvTranspose2d, nn.Conv1d]
 
 
+def test_swap_reaches_lazy_convolutions() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3, padding=1), nn.ReLU(), nn.LazyConv2d(2, 3))
+    swap_convs(model, "naive")
+    x = torch.randn(1, 3, 6, 6)
+    y = model(x)
+    assert [type(model[0]), type(model[2])] == [Conv2d, Conv2d]
+    assert model[0].backend == model[2].backend == "naive"
+    assert_alike(swap_convs(model, "torch")(x), y)
+
+
 def test_swap_of_a_single_convolution_and_back() -> None:
     conv = nn.Conv2d(3, 4, 3)
     swap_convs(conv, "naive")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,12 +16,13 @@ import fastconv
 from fastconv import (
     BackendUnavailableError,
     UnknownBackendError,
+    UnsupportedError,
     conv2d,
     plans,
     registry,
     use_backend,
 )
-from fastconv.backends.base import FLOATS, HALVES
+from fastconv.backends.base import FLOATS, HALVES, Backend, completed
 
 Change = Callable[..., None]
 X, W = torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)
@@ -31,6 +33,7 @@ class Recorder(SimpleNamespace):
 
     def __init__(self, *, dtypes: frozenset[torch.dtype] = FLOATS, device: str = "cpu") -> None:
         super().__init__(DTYPES=dtypes, DEVICES=frozenset({device}), asked_in=[])
+        completed(self, "recorder")
 
     def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor:
         self.asked_in.append(x.dtype)
@@ -138,6 +141,38 @@ def test_gradient_runs_on_the_backend_of_its_forward() -> None:
     with use_backend("torch"):
         y.sum().backward()
     assert torch.equal(x.grad, torch.ones_like(X))
+
+
+# --- the protocol
+
+
+@pytest.mark.parametrize("name", registry.TABLE)
+def test_a_backend_has_every_member_of_the_protocol(name: str) -> None:
+    members = {m for m in vars(Backend) if not m.startswith("_")} | set(Backend.__annotations__)
+    assert {"against", "using", "DTYPES_ON", "NAME"} <= members
+    module = registry.load(name)
+    assert [member for member in sorted(members) if not hasattr(module, member)] == []
+    assert name == registry.load(name).NAME
+
+
+def test_a_module_of_four_functions_and_two_constants_is_a_backend(without: Change) -> None:
+    least = Recorder()
+    assert (least.NAME, least.DTYPES_ON, least.against("cpu")) == ("recorder", {}, "")
+    assert least.using(None) is least
+    assert least.explain("forward", None, torch.float32, False) == "recorder"
+    with pytest.raises(UnsupportedError, match="algo='f4' is for the native backend"):
+        least.using("f4")
+
+
+SOURCES = sorted(Path(fastconv.__file__).parent.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_no_one_guesses_what_a_backend_is(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert "getattr(backend" not in source
+    assert "getattr(chosen" not in source
+    assert "module.__name__" not in source
 
 
 # --- the environment
