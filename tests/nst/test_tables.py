@@ -21,9 +21,14 @@ TESTS = Path(__file__).parents[1]
 ADDED = f"""
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 sys.path[:0] = [{str(TESTS / "nst")!r}, {str(TESTS / "fastconv")!r}, {str(TESTS)!r}]
-import fastconv.registry as registry
+backends = import_module("fastconv.backends.table")
+backends.ROWS += (replace(backends.TABLE["torch"], name="added-backend"),)
+backends.TABLE["added-backend"] = backends.ROWS[-1]
+backends.CHOICES += ("added-backend",)
+
 from nst.losses.table import CONTENT_LOSSES, STYLE_LOSSES
 from nst.networks.table import NETWORKS, Kind
 from nst.optimizers.table import OPTIMIZERS
@@ -43,9 +48,6 @@ def stack(pooling):
 NETWORKS["added-network"] = Kind(
     "added-network", "one layer", stack, ("relu1",), ("relu1",), (1.0,), trained=True
 )
-registry.ROWS += (replace(registry.TABLE["torch"], name="added-backend"),)
-registry.TABLE["added-backend"] = registry.ROWS[-1]
-registry.CHOICES += ("added-backend",)
 
 import nst.outputs.writers as writers
 
@@ -58,13 +60,14 @@ from small_run import CONTENT, SMALL, STYLE
 import nst
 
 config = nst.StyleConfig.of("quality", style_loss="added-style", content_loss="added-content",
-                            optimizer="added-optimizer", network="added-network")
-small = {name: SMALL[name] for name in ("size", "backend", "scales", "iterations")}
+                            optimizer="added-optimizer", network="added-network",
+                            backend="added-backend")
+small = {name: SMALL[name] for name in ("size", "scales", "iterations")}
 result = nst.stylize(CONTENT, STYLE, config=config, output=sys.argv[1], **small)
-print(result.network, "|", sorted(result.losses[-1]))
+print(result.network, "|", result.computed, "|", sorted(result.losses[-1]))
 plain = result.settings["config"]
 print(plain["style_loss"], plain["content_loss"], plain["optimizer"], plain["network"])
-for option in ("style_loss", "content_loss", "optimizer", "network"):
+for option in ("style_loss", "content_loss", "optimizer", "network", "backend"):
     try:
         nst.StyleConfig(**{option: f"addde-{option.split('_')[0]}"})
     except nst.errors.ConfigError as error:
@@ -118,18 +121,19 @@ def test_rows_are_in_the_help() -> None:
     assert "--content-loss mse|gatys|added-content|MODULE:NAME" in stylize
     assert "|added-optimizer|MODULE:NAME" in stylize
     for page in (stylize, features, reconstruct):
+        assert "--backend auto|native|torch|numba|naive|added-backend" in page
         assert "|added-network|MODULE:NAME" in page
     assert "|added-style|MODULE:NAME" in reconstruct
 
 
 def test_a_run_takes_rows_and_its_result_names_them(tmp_path: Path) -> None:
     ran, plain, *mistyped = with_rows(RUN, str(tmp_path / "out.added")).splitlines()
-    assert ran.startswith("added-network: one layer | ")
+    assert ran.startswith("added-network: one layer | added-backend on cpu, float32 | ")
     assert "'content/relu1'" in ran
     assert "'style/relu1'" in ran
     assert plain == "added-style added-content added-optimizer added-network"
     assert (tmp_path / "out.added").exists()
-    assert len(mistyped) == 4
+    assert len(mistyped) == 5
     assert all("did you mean 'added-" in line for line in mistyped)
 
 
