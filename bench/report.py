@@ -1,6 +1,7 @@
-"""From pytest-benchmark's JSON to tables: bench/results/<name>.md, and the short ones in README.
+"""From pytest-benchmark's JSON to tables: all of them in bench/results/<name>.md.
 
-    python bench/report.py RESULTS.json ...         bench/results/cpu.md, and README
+    python bench/report.py RESULTS.json ...         bench/results/cpu.md, and from there the main
+                                                    tables in docs/results.md, ten rows in README
     python bench/report.py RESULTS.json ... NAME    bench/results/NAME.md: another machine
 
 Every figure is a median; a ratio is torch's median over the contender's, of the same run, so
@@ -11,14 +12,16 @@ several files have, the run with the middle ratio is taken whole.
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
-BEGIN, END = "<!-- benchmarks: made by `make bench` -->", "<!-- end of benchmarks -->"
+README, RESULTS = HERE.parent / "README.md", HERE.parent / "docs" / "results.md"
+IN_RESULTS = "<!-- benchmarks: made by `make bench` -->", "<!-- end of benchmarks -->"
+IN_README = "<!-- short table: made by `make bench` -->", "<!-- end of short table -->"
 YARDSTICK = "torch"
 
 OWN = ("nst", "native")
@@ -117,25 +120,57 @@ def _summary(table: dict[tuple[str, str], dict[str, float]]) -> str:
     return " ".join(sentences)
 
 
-IN_README = ("Style transfer, one evaluation", "VGG19 at 512 px")  # in full
+IN_FULL = ("Style transfer, one evaluation", "VGG19 at 512 px")
 
 
-def short(tables: Tables, facts: Facts, machine: dict[str, str]) -> str:
-    """README's part: style transfer and VGG19 at 512 px in full, a line for each other table."""
+def main_tables(tables: Tables, facts: Facts, machine: dict[str, str]) -> str:
+    """For docs/results.md: facts, style transfer and VGG19 in full, a line for each other table."""
     parts = [_conditions(machine), ""]
     for name, rows in facts.items():
         parts += [f"**{name}**", "", *_fact_lines(rows), ""]
-    for name in IN_README:
+    for name in IN_FULL:
         if name in tables:
             parts += [f"**{name}**", "", *_lines(tables[name]), ""]
     parts += [f"- {name}: {_summary(table)}" for name, table in tables.items()]
     return "\n".join(parts)
 
 
-def put_into_readme(text: str) -> None:
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+FROZEN = "VGG19 conv1_1 to conv5_1, frozen, 512 px, each in a process of its own"
+STEP, RUN = "Style transfer, one evaluation", "Style transfer"
+# README's rows: what they are about, the table, and the beginning of its row.
+SHORT = (
+    ("VGG19 up to conv5_1, frozen, forward and backward, 512 px", FROZEN, "milliseconds, all"),
+    ("the same with AVX2 alone", FROZEN, "milliseconds, AVX2"),
+    ("that stack's memory at the peak, in MB", FROZEN, "megabytes at the peak"),
+    ("one step of style transfer, 256 px", STEP, "256 px | step"),
+    ("one step of style transfer, 512 px", STEP, "512 px | step"),
+    ("one step of style transfer, 1024 px", STEP, "1024 px | step"),
+    ("memory of a style transfer at the peak, in MB, 512 px", RUN, "peak memory in MB"),
+    ("seconds to the loss of 300 evaluations of plain L-BFGS, 512 px", RUN, "seconds to the last"),
+    ("`nst stylize`, 512 px, built-in network: seconds in all", RUN, "`nst stylize`, 512 px"),
+    ("a row that is slower: 1x1, 16 to 16 channels of 4x4", "Other shapes", "tiny 1x1 16->16 @4"),
+)
+
+
+def short_table(results: str) -> str:
+    """README's ten rows, out of the text of bench/results/cpu.md."""
+    lines = ["| what | torch | fastconv, nst |", "|---|---:|---:|"]
+    for label, table, row in SHORT:
+        part = results.split(f"\n## {table}\n")[1].split("\n## ")[0]
+        found = [line for line in part.splitlines() if line.startswith("| ")]
+        columns, cells = (
+            [cell.strip() for cell in line.split("|")[1:-1]]
+            for line in (found[0], next(line for line in found if line.startswith(f"| {row}")))
+        )
+        cell = dict(zip(columns, cells))
+        lines.append(f"| {label} | {cell[YARDSTICK]} | {cell.get('nst') or cell['native']} |")
+    return re.sub(r"\d\.\d+e\+03", lambda number: f"{float(number[0]):.0f}", "\n".join(lines))
+
+
+def put_into(path: Path, marks: tuple[str, str], text: str) -> None:
+    before, rest = path.read_text(encoding="utf-8").split(marks[0])
+    after = rest.split(marks[1])[1]
+    path.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}", encoding="utf-8")
 
 
 def main() -> int:
@@ -148,9 +183,11 @@ def main() -> int:
     tables, facts, machine = read(paths)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / f"{name}.md").write_text(markdown(tables, facts, machine), encoding="utf-8")
+    everything = markdown(tables, facts, machine)
+    (results / f"{name}.md").write_text(everything, encoding="utf-8")
     if name == "cpu":
-        put_into_readme(short(tables, facts, machine))
+        put_into(RESULTS, IN_RESULTS, main_tables(tables, facts, machine))
+        put_into(README, IN_README, short_table(everything))
     for title, rows in facts.items():
         print("\n".join([f"{title}:", *_fact_lines(rows)]))
     for title, table in tables.items():

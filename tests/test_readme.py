@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,13 @@ def test_python_about_style_transfer_names_real_options() -> None:
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))
 def test_every_link_leads_to_a_file(target: str) -> None:
     assert (ROOT / target).exists()
+
+
+def test_the_short_table_is_the_benchmarks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import report
+
+    monkeypatch.delitem(sys.modules, "report")
+    measured = (ROOT / "bench" / "results" / "cpu.md").read_text(encoding="utf-8")
+    begin, end = report.IN_README
+    assert README.split(begin)[1].split(end)[0].strip() == report.short_table(measured)
