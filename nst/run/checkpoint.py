@@ -25,7 +25,7 @@ from ..tables import OWN
 from .inputs import Inputs
 from .run import Run
 
-VERSION = 3  # 2 had no digest
+VERSION = 4  # 3 had the digest of a network with other names of tensors
 MARK = "nst checkpoint"
 
 

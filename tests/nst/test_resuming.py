@@ -179,7 +179,7 @@ def test_a_checkpoint_needs_no_picture_files(tmp_path: Path) -> None:
         (lambda p: p.write_bytes(p.read_bytes()[:5000]), "is damaged or is not a checkpoint"),
         (lambda p: torch.save({"a": 1}, p), "is not a checkpoint of nst"),
         (lambda p: seal(torch.load(p) | {"version": 99}, p), "version 99"),
-        (lambda p: seal(torch.load(p) | {"version": 2}, p), "version 2, this nst reads version 3"),
+        (lambda p: seal(torch.load(p) | {"version": 3}, p), "version 3, this nst reads version 4"),
         (lambda p: torch.save(torch.load(p) | {"network": "vgg16"}, p), "is damaged: its content"),
         (lambda p: seal(torch.load(p) | {"digest": "0"}, p), "other weights"),
         (lambda p: seal(torch.load(p) | {"config": {"preset": "x"}}, p), "is damaged"),
