@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .precision import current_precision, set_precision
     from .registry import BackendInfo, backends, current_backend, use_backend
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ArgumentError",
