@@ -1,6 +1,6 @@
 """The `fastconv` command: info, check, bench, filter, demo.
 
-Exit codes: 0 done; 1 a check missed; 2 the user's mistake, told in one line; 130 interrupted.
+Exit codes: 0 done; 1 a check missed; 2 the user's mistake, reported in one line; 130 interrupted.
 """
 
 from __future__ import annotations

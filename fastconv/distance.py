@@ -46,7 +46,7 @@ class _MeanSquare(torch.autograd.Function):
             mean = a.new_empty(())
             torch.ops.fastconv.mean_square.default(a, b, mean)
             return mean
-        difference = torch.sub(a, b, out=_room(memory))
+        difference = torch.sub(a, b, out=_buffer(memory))
         ctx.save_for_backward(difference)
         flat = difference.view(-1)
         return torch.dot(flat, flat) / flat.numel()
@@ -55,10 +55,10 @@ class _MeanSquare(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         a, *others = ctx.saved_tensors
-        room = _room(ctx.memory)
+        buffer = _buffer(ctx.memory)
         if not others:
-            return torch.mul(a, grad * (2 / a.numel()), out=room), None, None
-        to = torch.empty_like(a) if room is None else room
+            return torch.mul(a, grad * (2 / a.numel()), out=buffer), None, None
+        to = torch.empty_like(a) if buffer is None else buffer
         torch.ops.fastconv.mean_square_backward.default(a, *others, grad, to)
         return to, None, None
 
@@ -97,5 +97,5 @@ class _GramDistance(torch.autograd.Function):
         return torch.mv(to_s, 2 * mean[0])[None], to_s[None], None, None
 
 
-def _room(memory: Recycler | None) -> Tensor | None:
+def _buffer(memory: Recycler | None) -> Tensor | None:
     return memory.take() if memory else None

@@ -1,8 +1,8 @@
-"""Memory that is used again from call to call.
+"""Buffers that are reused from call to call.
 
-Memory that is mapped afresh costs a page fault every 4 KB: to fill 8 MB takes 15 ms so, and 0.4 ms
-in memory that has been filled before.  What is called hundreds of times with the same sizes
-keeps its own.
+Freshly mapped memory costs a page fault every 4 KB: filling 8 MB takes 15 ms, and 0.4 ms in memory
+that has been filled before (7098c64, 2026-11).  What is called hundreds of times with the same
+sizes has buffers of its own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int16: np.
 def _array(dtype: torch.dtype, size: int) -> np.ndarray:
     """Memory that begins with a cache line, or the kernels could not write around the caches.
 
-    It is NumPy's, which asks Linux for pages of 2 MB: VGG19's run at 512 px takes 351 ms, and with
-    pages of 4 KB 378.
+    It is NumPy's, which asks Linux for pages of 2 MB: VGG19's run at 512 px took 351 ms, and with
+    pages of 4 KB 378 (6e79b97, 2026-11).
     """
     line = 64 // dtype.itemsize
     whole = np.empty(size + line - 1, _NUMPY[dtype])

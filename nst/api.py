@@ -141,10 +141,10 @@ def stylize(
     """Paint `content` in the style of `style` (one picture or a list of them).
 
     Pictures are paths, PIL pictures, arrays or tensors.  `options` are the fields of
-    StyleConfig, the same as on the command line; `resume` goes on with a checkpoint instead,
+    StyleConfig, the same as on the command line; `resume` continues a checkpoint instead,
     and then only options about outputs may be given.  Files are written only where asked for
-    (`output=...`, `plot=...`).  Ctrl-C ends the run after the step in work, with a Result whose
-    `interrupted` is true; a second one at once.  `callback` sees every Step and may return
+    (`output=...`, `plot=...`).  Ctrl-C ends the run after the current step, with a Result whose
+    `interrupted` is true; a second one at once.  `callback` is given every Step and may return
     False to end the run early.
     """
     observer = observer or Observer()

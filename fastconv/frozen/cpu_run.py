@@ -22,7 +22,7 @@ from .stage import (
     Readings,
     Stage,
     check_channels,
-    memory_told,
+    memory_reported,
     once_differentiable,
 )
 
@@ -64,10 +64,10 @@ class Step:
     tiles: tuple[int, int]  # of F(tile x tile, 3x3): forward, backward
     height: int  # after pooling
     width: int
-    one_set: bool = False  # of weights: the forward ones serve the way back as well
+    one_set: bool = False  # of weights: the forward ones serve the backward pass too
 
     def numbers(self, backward: bool, layout: int) -> list[int]:
-        """What the operators want to know; csrc/ops_frozen.cpp names them."""
+        """The operators' arguments, as csrc/ops_frozen.cpp names them."""
         g, stage = self.g, self.stage
         sizes = [g.n, g.c_in, g.h, g.w, g.c_out, g.out_h, g.out_w, g.padding[0], g.padding[2]]
         fused = [int(stage.relu), stage.pool, layout, int(self.one_set)]
@@ -129,13 +129,13 @@ class Plan:
             self.steps.append(step)
             h, w = step.height, step.width
         _share_weights(self.steps)
-        # what stage i puts out, and the gradient to it, is in buffer i % 2
+        # the output of stage i, and the gradient to it, is in buffer i % 2
         floats = [s.output_floats for s in self.steps]
         self.buffer_floats = [max(floats[0::2]), max(floats[1::2], default=1)]
         self.taps = [i for i, step in enumerate(self.steps) if step.stage.last in read.taps]
         self.moments = [i for i, step in enumerate(self.steps) if step.stage.last in read.moments]
         self.outputs = {i: Recycler(torch.float32, self.steps[i].output_shape) for i in self.taps}
-        # what moments are taken of is kept, blocked, for the way back
+        # features whose moments are read are kept, blocked, for the backward pass
         self.features = {
             i: Recycler(torch.float32, (self.steps[i].output_floats,)) for i in self.moments
         }
@@ -161,14 +161,14 @@ class Plan:
         return first, second
 
     def space(self) -> Tensor:
-        """The work space, of which each of torch's threads has a part."""
+        """The workspace, of which each of torch's threads has a part."""
         threads = torch.get_num_threads()
         if self._space is None or threads > self._threads:
             self._space, self._threads = empty(torch.float32, self.space_floats), threads
         return self._space
 
-    # Between two kernels nothing of Python is in the caches: to work this out again at every step
-    # takes 1.3 ms of VGG19's 390 at 512 px.
+    # Cached, as Python's own data is not in the caches after a kernel: computing this at every step
+    # took 1.3 ms of VGG19's 390 at 512 px (3fad366, 2026-11).
 
     @cached_property
     def forward_calls(self) -> list[Call]:
@@ -204,12 +204,13 @@ class Plan:
 def _share_weights(steps: list[Step]) -> None:
     """Decide where one set of weights serves both directions (csrc/cpu/winograd_turn.h).
 
-    Turning them for the way back costs as much as 8 tiles' multiplications, and is done once for
-    about 112 tiles, or a few times in all: much for a small picture with many channels, which has
-    few tiles (512 -> 512 with 64 tiles 16 %, with 16 tiles 60 %), little for a large one (with 256
-    tiles nothing).  A layer may cost the run half a percent.  VGG19's run to conv5_1 has its
+    Rotating them for the backward pass costs as much as 8 tiles' multiplications, once for some 112
+    tiles, or a few times in all: much for a small picture with many channels, which has few tiles
+    (512 -> 512 with 64 tiles 16 %, with 16 tiles 60 %), little for a large one (with 256 tiles
+    nothing).  A layer may cost the run half a percent.  VGG19's run to conv5_1 has its
     512 x 512 x 36 weights, 38 MB a layer, once from 512 px on, and twice at 256 px.  Smaller
-    weights are not worth it: those of 256 -> 256, 19 MB less in all, cost 1.5 of 250 ms.
+    weights are not worth it: those of 256 -> 256, 19 MB less in all, cost 1.5 of 250 ms
+    (7517156, 2026-11).
     """
     whole = 2 * sum(step.tile_products * step.tile_count for step in steps)
     for step in steps:
@@ -231,7 +232,7 @@ def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
         for operation in ("forward", "grad_input")
     ]
     # Where `auto` prefers the definition, the stack has a direct kernel for a picture's channels
-    # (it takes single rows, which cannot be pooled, and adds no tap's gradient on the way back),
+    # (it takes single rows, which cannot be pooled, and its backward pass adds no tap's gradient),
     # and uses F(4x4) for anything else.
     few = stage.begins and g.c_in <= 3 < g.c_out
     forward = native.TILES.get(names[0], 1 if few and not stage.pool else 4)
@@ -261,7 +262,7 @@ class Run:
         check_channels(self.stages[0], x)
         n, _, h, w = x.shape
         padded = self.stages[0].padded(x)
-        with memory_told(x.shape):
+        with memory_reported(x.shape):
             with self.lock:
                 plan = self.plan(n, *self.stages[0].padded_size(h, w))
             found = iter(_Run.apply(padded, plan, self.lock, clock))
@@ -361,7 +362,7 @@ class _Run(torch.autograd.Function):
         bits = plan.bits(ctx.decisions)
         layout = torch.channels_last if ctx.layout == LAST else torch.contiguous_format
         dx = torch.empty(ctx.shape, dtype=torch.float32, memory_format=layout)
-        with memory_told(ctx.shape), ctx.lock:
+        with memory_reported(ctx.shape), ctx.lock:
             buffers, space = plan.arena, plan.space()
             moments_backward = torch.ops.fastconv.frozen_moments_backward.default
 

@@ -1,6 +1,6 @@
 """A run of a frozen stack on CUDA at one size of pictures: its steps, and how memory is divided.
 
-cuda_run.py tells the whole and runs it.
+cuda_run.py explains the whole and runs it.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class Plan:
 
     @cached_property
     def gradient_numbers(self) -> int:
-        """Of the largest gradient on the way back."""
+        """Of the largest gradient in the backward pass."""
         return _aligned(max(max(step.full_numbers, step.input_numbers) for step in self.steps))
 
     def scratch(self) -> Tensor | None:

@@ -1,19 +1,19 @@
 """The fused runs of a frozen stack on CUDA; stack.py draws the picture.
 
 Pictures stay channels_last from the stack's input to its end.  A stage's convolution adds the bias
-and applies the ReLU before it stores; its pool is a kernel of its own.  On the way back the
-convolution to a stage's input also adds the gradient that arrives at a tap there and applies the
-mask of the ReLU before it:
+and applies the ReLU before it stores; its pool is a kernel of its own.  In the backward
+pass the convolution to a stage's input also adds the gradient that arrives at a tap there and
+applies the mask of the ReLU before it:
 
     dx[i-1] = (conv^T dx[i] + dtap[i-1])  where  y[i-1] > 0
 
-so that a mask is a look at a picture that is kept anyway, and pools look at their input again.
+so that a mask is read from a picture that is kept anyway, and pools read their input again.
 
 Memory: one arena for the pictures of a call, kept until its gradient is done, and one for two
-gradients on the way back.  Both come from torch's caching allocator, which from the second call on
-finds the same blocks again: nothing is allocated on the card, calls on several streams do not meet
-in them, and inside the capture of a CUDA graph they belong to the graph.  Nothing waits for the
-card.
+gradients in the backward pass.  Both come from torch's caching allocator, which from the second
+call on finds the same blocks again: nothing is allocated on the GPU, calls on several streams do
+not share them, and inside the capture of a CUDA graph they belong to the graph.  Nothing
+synchronises with the GPU.
 
 What is computed in: float32 in the precision that was in force at freeze(), where `bf16` keeps the
 pictures in bfloat16 as well; halves as they are; inside torch.autocast its dtype.
@@ -36,7 +36,7 @@ from .stage import (
     Readings,
     Stage,
     check_channels,
-    memory_told,
+    memory_reported,
     moments_of,
     once_differentiable,
 )
@@ -81,7 +81,7 @@ class Run:
         check_channels(self.stages[0], x)
         self._check_weights(x)
         plan = self.plan(x)
-        with memory_told(x.shape, ON_CARD):
+        with memory_reported(x.shape, ON_CARD):
             outputs = _Run.apply(x, plan, torch.is_grad_enabled() and x.requires_grad)
         found = {plan.steps[i].stage.last: y for i, y in zip(plan.taps, outputs, strict=True)}
         moments = {layer: moments_of(y) for layer, y in found.items() if layer in self.read.moments}
@@ -161,7 +161,7 @@ class _Run(torch.autograd.Function):
         }
         if not arriving or not ctx.needs_input_grad[0]:
             return None, None, None
-        with memory_told(ctx.shape, ON_CARD):
+        with memory_reported(ctx.shape, ON_CARD):
             dx = plan.channels_last(ctx.shape)
             _way_back(plan, pictures, arriving, dx)
             return dx.to(ctx.dtype), None, None

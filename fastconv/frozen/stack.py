@@ -9,13 +9,13 @@ become one stage (a Normalize on the CPU alone, and not in front of a pool), and
 one run, which never leaves the layout in which the kernels work: nChw16c on the CPU, 16 channels of
 a pixel side by side; channels_last on CUDA.
 On the CPU (cpu_run.py; 3x3, stride 1 alone) a run keeps one bit per element between forward and
-backward: what its ReLUs and pools decided.  Everything else lives in one arena that is used again
+backward: the masks of its ReLUs and pools.  Everything else lives in one arena that is used again
 at every call.  On CUDA (cuda_run.py) it keeps its pictures.
 
                    stage                 stage                  stage
     x ----> conv, ReLU, bits ----> conv, ReLU, pool, bits ----> ... ----> tap     forward
     dx <--- bits, conv^T <--- + <--- bits, conv^T <------------ ... <---- dtap    backward
-                              ^ gradient of a tap on the way, added where it arrives
+                              ^ gradient of a tap, added where it arrives
 
 A tap costs a copy of the features into the plain layout, and its gradient one back.  A layer of
 which only the moments are read (Gram matrices, means and covariances) has neither: its features
@@ -72,9 +72,9 @@ def freeze(
     others.  Once a call has used them, the weights must not change; a fused stack refuses changed
     ones.  Layers after the last tap are left out.
 
-    The list goes on with the `Moments` of the outputs at the layers `moments`: their means (n, c)
-    and covariances (n, c, c) over the pixels.  The native backend takes them without ever handing
-    out the features themselves.
+    The list continues with the `Moments` of the outputs at the layers `moments`: their means (n, c)
+    and covariances (n, c, c) over the pixels.  The native backend computes them without writing
+    the features themselves.
     """
     if not isinstance(module, nn.Sequential):
         raise DtypeError(f"freeze: module expects an nn.Sequential, got {type(module).__name__}")

@@ -214,7 +214,7 @@ def check_padding(conv: nn.Conv2d, layer: int, x: Tensor) -> None:
 
 
 @contextmanager
-def memory_told(shape: Sequence[int], where: str = "") -> Iterator[None]:
+def memory_reported(shape: Sequence[int], where: str = "") -> Iterator[None]:
     """An allocation that fails within is an OutOfMemoryError that says what to do."""
     try:
         yield

@@ -1,6 +1,6 @@
 """For learning: layers in plain NumPy, their gradients checked, and a network that learns digits.
 
-    gradients   a gradient by central differences, and how to tell whether another one is right
+    gradients   a gradient by central differences, and how to check another one against it
     layer       what a layer is
     windows     where the sliding window stops
     convolution, pooling, dense    the layers, each with its equations

@@ -11,7 +11,7 @@ from .windows import pad, pair, sizes, unpad, windows
 
 
 class MyConv(Layer):
-    """A convolution: the same small kernel looks at every window of the picture.
+    """A convolution: the same small kernel is applied to every window of the picture.
 
         y[n,o,i,j]  = b[o] + sum_cuv  w[o,c,u,v] x[n, c, i s + u - p, j s + v - p]
 

@@ -1,4 +1,4 @@
-"""For learning: a gradient by differences, and how to tell whether another gradient is right.
+"""For learning: a gradient by differences, and a check of another gradient against it.
 
     df/dx_i  ~  (f(x + eps e_i) - f(x - eps e_i)) / (2 eps)
 
@@ -27,7 +27,7 @@ from ..errors import ArgumentError, DtypeError
 from .layer import Array, Layer
 
 ScalarFunction = Callable[[Tensor], Tensor | float]
-_STEEP = 1e-3  # a difference of slopes, beside the steepest, that is looked at more closely
+_STEEP = 1e-3  # a difference of slopes, beside the steepest, that is examined more closely
 _CLOSER = 8  # by so much
 
 

@@ -93,7 +93,7 @@ def receptive_figure(picture: Tensor, names: Iterable[str] = STYLE_LAYERS) -> Fi
             at_picture.add_patch(
                 Rectangle(corner, field.size, field.size, fill=False, edgecolor=colour, linewidth=2)
             )
-            if field.size < 20:  # its label would hide it; the bars tell the colours
+            if field.size < 20:  # its label would hide it; the bars show the colours
                 continue
             label = f"{name}: {field.size}"
             at_picture.annotate(

@@ -117,7 +117,7 @@ def _coefficients(roots: tuple[Fraction, ...]) -> list[Fraction]:
 
 
 def winograd_figure(x: Any, kernel: Any, m: int = 2) -> Figure:
-    """One tile's way through the transform, with all its numbers; x (h, w), h and w >= m + 2."""
+    """One tile through all steps of the transform, with its numbers; x (h, w), h and w >= m + 2."""
     tools, values, weight = winograd_matrices(m), matrix(x, "x"), matrix(kernel, "kernel")
     side = m + R - 1
     if weight.shape != (R, R) or min(values.shape) < side:

@@ -47,7 +47,7 @@ def tolerance(dtype: torch.dtype, reduction: int, algorithm: str = "direct") -> 
     `reduction` is the number of products in one sum.  Each of its K additions rounds the partial
     sum, by eps/2 of it at most.  The guaranteed bound is K eps / 2; the roundings are independent
     of each other and grow as sqrt(K).  A plain float32 loop over positive data, the worst kind,
-    stays under 0.5 eps sqrt(K); 4 leaves room for any order of summation.  Winograd's transforms
+    stays under 0.5 eps sqrt(K); 4 allows any order of summation.  Winograd's transforms
     multiply by numbers whose effects cancel: over 200 random tiles F(4x4) reached 2.5 and
     F(6x6) 13.4, both at one input channel (more channels average out).  The same factor of about
     five above those figures is left.
@@ -57,7 +57,7 @@ def tolerance(dtype: torch.dtype, reduction: int, algorithm: str = "direct") -> 
     (0.96 eps over 5,000 random cases).
 
     A sum that has forgotten one of its K products is off by about 1/K, so in float32 the table
-    tells a mistake from rounding up to K = 16,000.
+    distinguishes a mistake from rounding up to K = 16,000.
     """
     computed_in = torch.float32 if dtype.itemsize < 4 else dtype
     rounding = GROWTH[algorithm] * torch.finfo(computed_in).eps * math.sqrt(max(reduction, 1))

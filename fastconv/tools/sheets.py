@@ -42,7 +42,7 @@ def filter_sheet(
 
 
 def _shortened(name: str, most: int) -> str:
-    """A long name without its middle: its beginning and its size tell most."""
+    """A long name without its middle: its beginning and its size say most."""
     if len(name) <= most:
         return name
     return f"{name[: most // 2]}…{name[len(name) - (most - most // 2 - 1) :]}"
@@ -82,7 +82,7 @@ def _draw_kernels(panel: Any, each: Filter) -> None:
 
 
 def _few_digits(value: float) -> str:
-    """What a cell has room for: 12, -1, .25, 0 for what is less than half a hundredth."""
+    """What fits into a cell: 12, -1, .25, 0 for what is less than half a hundredth."""
     if value == int(value):
         return f"{value:.0f}"
     sign, digits = "-" if value < 0 else "", f"{abs(value):.2f}".rstrip("0").rstrip(".")

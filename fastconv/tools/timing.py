@@ -114,7 +114,7 @@ def cards() -> list[str]:
 
 
 def processor_name() -> str:
-    """The processor's own name where the system tells it."""
+    """The processor's own name where the system gives it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             pairs = [line.split(":", 1) for line in file if ":" in line]

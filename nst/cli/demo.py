@@ -19,7 +19,7 @@ from ..samples import mosaic, scene, swirls
 
 
 def demo(out: Path, size: str, iterations: int, backend: str, observer: Observer) -> list[str]:
-    """Draw, stylise with both networks, lay side by side; returns what to tell, line by line."""
+    """Draw, stylise with both networks, lay side by side; returns the lines to print."""
     side = parse_size(size)
     content = _keep(out / "content.png", scene(side, seed=0))
     styles = {"swirls": swirls(side, seed=0), "mosaic": mosaic(side, seed=0)}

@@ -34,8 +34,8 @@ ABOUT = {
 def command() -> int:
     """The command in a process of its own.
 
-    torch's import makes half a million objects that stay.  Looking through all of them for garbage,
-    again and again while it is imported and once more at the end, would take 0.4 of 1.5 s.
+    Importing torch makes half a million objects that stay.  Garbage collection over all of them,
+    repeated during the import and once more at exit, would take 0.4 of 1.5 s (da33077, 2026-11).
     """
     gc.set_threshold(50_000, 20, 100)
     sys.path.append("")  # the current folder, for module:name; last, it hides nothing
@@ -114,14 +114,14 @@ def _parsed(kind: Any, name: str, words: list[str]) -> Any:
 
     from ..errors import UserError
 
-    told = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(message):
             return tyro.cli(kind, prog=f"nst {name}", args=words)
     except SystemExit as stop:
         if not stop.code:
             return None
-        raise UserError(f"{name}: {_one_line(told.getvalue(), name)}") from None
+        raise UserError(f"{name}: {_one_line(message.getvalue(), name)}") from None
 
 
 def _one_line(box: str, name: str) -> str:

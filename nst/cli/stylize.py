@@ -1,7 +1,7 @@
 """From the words of a command line to a StyleConfig.
 
 Later sources win: the preset, the settings in a picture (`--from`) or a checkpoint (`--resume`),
-the TOML file (`--config`), the flags.  The sources are looked for first, because the defaults
+the TOML file (`--config`), the flags.  The sources are read first, because the defaults
 that the help shows follow from them.
 """
 

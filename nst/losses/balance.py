@@ -1,4 +1,4 @@
-"""`--balance auto`: the content's weight, steered while the run goes on."""
+"""`--balance auto`: the content's weight, adjusted during the run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ CONTENT, STYLE = ("content",), ("style", "color")  # the groups of terms on eith
 
 
 class Balance:
-    """Steers the content's factor b until content and style (colours included) weigh the same.
+    """Adjusts the content's factor b until content and style (colours included) weigh the same.
 
     Every EVERY evaluations b is multiplied by the root of the two sides' ratio.  More b makes
-    the content's loss smaller and the style's larger, so this comes to rest; keeping the
+    the content's loss smaller and the style's larger, so this converges; fixing the
     losses' share of the total (b on the left as well) would not, since near its minimum a loss
-    falls faster than its weight grows.  At each evaluation it would pull the ground from under
-    L-BFGS.
+    falls faster than its weight grows.  A new b at each evaluation would change the objective
+    between the points of a curvature pair, which L-BFGS does not tolerate.
     """
 
     EVERY = 10
@@ -22,7 +22,7 @@ class Balance:
         self.factor, self.seen = factor, seen
 
     def watch(self, content: float, style: float) -> bool:
-        """Take in an evaluation's weighted losses; True if the factor has moved."""
+        """Count an evaluation's weighted losses; True if the factor has moved."""
         self.seen += 1
         if self.seen % self.EVERY or content <= 0 or style <= 0:
             return False

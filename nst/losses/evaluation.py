@@ -1,4 +1,4 @@
-"""One evaluation of an objective: the total and every part of it, as numbers once asked for."""
+"""One evaluation of an objective: the total and every part of it, as numbers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Values = dict[str, float]
 class Evaluation:
     """The total, still differentiable, and every part of it, the total among them.
 
-    Parts are numbers or, on a device, tensors.  Asking a device for a number waits for all that it
-    has still to do: `stacked` and `read` ask once, for the parts and the gradient's sum together.
+    Parts are numbers or, on a device, tensors.  Reading a number from a device synchronises with
+    it: `stacked` and `read` transfer once, the parts and the gradient's sum together.
     `sums` are values that follow from the parts': sum_i weight[i] part[i].
     """
 
@@ -35,7 +35,7 @@ class Evaluation:
         return torch.stack([*(p for p in self.parts.values() if isinstance(p, Tensor)), slope])
 
     def read(self, stacked: Tensor) -> None:
-        """Learn the numbers, in one transfer."""
+        """Read the numbers from the device, in one transfer."""
         *found, self.slope = stacked.tolist()
         numbers = iter(found)
         parts = self.parts.items()

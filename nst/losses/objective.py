@@ -38,7 +38,7 @@ class Objective:
     """The function of x at one scale.
 
     x, the content and the mask have one size, (n, 3, h, w) and (n, 1, h, w).  Where the mask is 0,
-    x is replaced by the content before anything looks at it.
+    x is replaced by the content before it is evaluated.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Objective:
         self._weights: Tensor | None = None
 
     def weights(self, like: Tensor) -> Tensor:
-        """The terms' weights as a tensor, which a recorded evaluation reads anew each time."""
+        """The terms' weights as a tensor, which a CUDA graph reads at each replay."""
         if self._weights is None:
             self._weights = like.new_tensor(self._weighed())
         return self._weights
@@ -82,7 +82,7 @@ class Objective:
         else:
             reading = Reading(seen)
         values = {term.name: term.value(reading) for term in self.terms}
-        # one operation: each costs 10 us and as much backward, with caches full of the network
+        # one operation: each costs about 10 us and as much backward (0c5276e, 2026-11)
         total = torch.dot(torch.stack(list(values.values())), self.weights(x))
         return Evaluation(total, {"total": total, **values}, self.sums)
 
@@ -102,7 +102,7 @@ class Objective:
         return self.network.against_recording
 
     def rebalance(self, values: Values) -> bool:
-        """Let `--balance auto` see an evaluation; True if the weights have moved."""
+        """Let `--balance auto` use an evaluation; True if the weights have changed."""
         if self.balance is None:
             return False
         content, style = (self._weight_of(groups, values) for groups in (CONTENT, STYLE))
@@ -112,7 +112,7 @@ class Objective:
         return has_moved
 
     def reweigh(self) -> None:
-        """Let the weights follow the balance, in the memory that a recording knows."""
+        """Write the balanced weights into the same buffer, which a CUDA graph reads."""
         if self._weights is not None:
             self._weights.copy_(torch.tensor(self._weighed(), dtype=self._weights.dtype))
 

@@ -19,7 +19,7 @@ NEIGHBOURS = (
 
 
 class _TotalVariation(torch.autograd.Function):
-    """Value and gradient in one go: half the passes of autograd's, and no graph."""
+    """Value and gradient together: half of autograd's passes over memory, and no graph."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -46,7 +46,7 @@ class _TotalVariation(torch.autograd.Function):
 
 
 def _folded(padded: Tensor) -> Tensor:
-    """What arrives at the replicated border belongs to the pixels that were replicated."""
+    """The gradient at the replicated border is added to the pixels that were replicated."""
     padded[..., 1, :] += padded[..., 0, :]
     padded[..., -2, :] += padded[..., -1, :]
     padded[..., 1] += padded[..., 0]

@@ -66,7 +66,7 @@ def _choose_for_products(config: StyleConfig, device: torch.device) -> str:
             f"precision {config.precision} expects the native backend on cuda, got "
             f"{named} on {device.type}; choose --precision float32"
         )
-    resolve("native", device.type, torch.float32)  # which tells why it is missing
+    resolve("native", device.type, torch.float32)  # whose error says why it is missing
     return "native"
 
 

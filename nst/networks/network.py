@@ -1,10 +1,10 @@
-"""A network with its weights: hands out features and moments at the layers asked, and no more.
+"""A network with its weights: returns features and moments at the layers asked for.
 
     network = build_network(kind, weights, ...)
     features, moments = network.read(rgb, features=("relu4_2",), moments=("relu1_1", "relu2_1"))
 
 rgb has shape (n, 3, h, w), in [0, 1].  Of a layer of which only the moments are asked, the features
-are never written out: that is cheaper.  What is handed out is float32 or wider in every precision;
+are never written out: that is cheaper.  What is returned is float32 or wider in every precision;
 gradients inside of a float16 network are kept within its range by `scaling`.
 """
 
@@ -119,7 +119,7 @@ class Network(nn.Module):
         return self.read(rgb, features=layers)[0]
 
     def _autocast(self, device: str) -> AbstractContextManager[object]:
-        """The network's precision, whatever the caller's is; to enter torch's takes 0.2 ms."""
+        """The network's precision, whatever the caller's is; entered only where it is needed."""
         lower = self.precision.network
         if lower is None and not torch.is_autocast_enabled(device):
             return nullcontext()
@@ -132,7 +132,7 @@ class Network(nn.Module):
 
     @property
     def clock(self) -> Clock | None:
-        """Set it to learn where the time goes, layer by layer."""
+        """Set it to measure the time of each layer."""
         return self._clock
 
     @clock.setter

@@ -24,7 +24,7 @@ POOL_SCALE = {"max": 1.0, "avg": 2.0, "l2": 0.78}
 
 
 def state_digest(state: State) -> str:
-    """SHA-256 of the names and numbers of all tensors, to tell a damaged file."""
+    """SHA-256 of the names and values of all tensors, by which a damaged file is noticed."""
     digest = hashlib.sha256()
     for key in sorted(state):
         digest.update(key.encode())

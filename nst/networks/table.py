@@ -77,7 +77,7 @@ def _resnet50(pooling: str) -> list[tuple[str, Any]]:
 
 
 VGG19_BLOCKS, VGG16_BLOCKS = (2, 2, 4, 4, 4), (2, 2, 3, 3, 3)
-# The built-in network ends where style is last read: beyond, weights would only take up room.
+# The built-in network ends at the last style layer: later weights would never be used.
 BUILTIN_BLOCKS = (2, 2, 4, 4, 1)
 VGG_STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 # Early layers first: they hold colour and stroke, and the late ones alone look like noise.

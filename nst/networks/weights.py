@@ -95,7 +95,7 @@ def obtain(
 
 
 def expected_kind(name: str | Kind, path: Path | None) -> Kind:
-    """The network that `obtain` will give, as far as can be told without fetching anything."""
+    """The network that `obtain` will give, as far as is known without fetching anything."""
     if path is not None and isinstance(name, str):
         return from_file(name, path).kind
     return kind_of(AUTO if name == "auto" else name)
@@ -140,7 +140,7 @@ def published(name: str, downloading: Downloading) -> Weights:
 
 
 def from_file(name: str, path: Path) -> Weights:
-    """Weights in a user's file; with `auto` the file itself tells which network it is for."""
+    """Weights in a user's file; with `auto` the network is recognised from the file."""
     state = read_state(path)
     network = recognise(state, path) if name == "auto" else name
     return Weights(network, _checked(network, state, path), f"file {path.name}")
@@ -162,7 +162,7 @@ def read_state(path: Path) -> State:
             f"weights file {path} holds more than tensors, or is damaged; it is not loaded "
             "because that could run code: expected a state_dict, or .safetensors"
         ) from None
-    except (EOFError, KeyError, IndexError, zipfile.BadZipFile):  # their words tell nothing
+    except (EOFError, KeyError, IndexError, zipfile.BadZipFile):  # their messages do not help
         raise WeightsError(
             f"weights file {path} is damaged, or holds no weights: expected .pth or .safetensors"
         ) from None
@@ -186,7 +186,7 @@ def _tensors(loaded: object, path: Path) -> State:
 
 
 def recognise(state: State, path: Path) -> str:
-    """The network whose layers the file holds, told by layers that only that one has."""
+    """The network whose layers the file holds, recognised by layers that only that one has."""
     marks = {"resnet50": "layer1.0.conv3.weight", "vgg19": "features.16.weight"}
     marks |= {"vgg16": "features.17.weight"}
     for name, mark in marks.items():

@@ -82,7 +82,7 @@ class CheckpointKeeper(Observer):
             return
         try:
             self.save()
-        except OutputError as error:  # a run of hours does not end for want of a precaution
+        except OutputError as error:  # no reason to end a run of hours
             self.run.note(f"no checkpoint: {error}")
             self.minutes = math.inf
         self.last = time.monotonic()
@@ -93,7 +93,7 @@ class CheckpointKeeper(Observer):
         return self.path
 
     def remove(self) -> None:
-        """Of a finished run nothing stays."""
+        """A finished run needs no checkpoint."""
         if self.is_there:
             self.path.unlink(missing_ok=True)
 

@@ -46,7 +46,7 @@ class Profile:
 
 
 def clock_for(network: Network) -> Clock:
-    """Lets the network's time be taken from now on."""
+    """Starts measuring the time of the network's layers."""
     clock = Clock()
     network.clock = clock
     return clock
@@ -55,7 +55,7 @@ def clock_for(network: Network) -> Clock:
 def profile(
     network: Network, clock: Clock, spent: Spent, seconds: float, evaluations: int
 ) -> Profile:
-    """What the clock and the optimiser have noted, and what is left of `seconds`."""
+    """The times measured by the clock and the optimiser, and the rest of `seconds`."""
     names = ["normalise", *network.names]
     layers: dict[str, Part] = {}
     begins = 0  # a stage is known by its last layer
@@ -133,7 +133,7 @@ def table(found: Profile) -> list[str]:
 def _line(name: str, width: int, found: Profile, seconds: float, *ways: float) -> str:
     each = 1e3 / max(1, found.evaluations)
     cells = "".join(f"{way * each:9.2f} " for way in ways or (seconds, 0.0))
-    if not ways:  # neither there nor back
+    if not ways:  # neither forward nor backward
         cells = f"{seconds * each:9.2f} {'':9} "
     share = seconds / found.total if found.total else 0.0
     return f"{name:{width}}  {cells} {share:6.1%}"

@@ -54,7 +54,7 @@ class Pace:
 
 
 class Surviving:
-    """A stream whose reader may have gone, with the terminal for one: a run goes on without."""
+    """A stream whose reader may be gone (a closed terminal): writing to it never fails a run."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -125,7 +125,7 @@ class LogLines(Observer):
     SECONDS = 10.0
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream, self.pace, self.told = Surviving(stream), Pace(), 0.0
+        self.stream, self.pace, self.reported = Surviving(stream), Pace(), 0.0
         self.quarter = 0
 
     def _say(self, text: str) -> None:
@@ -144,9 +144,9 @@ class LogLines(Observer):
     def step(self, step: Step) -> None:
         pace = self.pace.words(step)
         edge = step.done in (1, step.level.iterations)
-        if not edge and time.perf_counter() - self.told < self.SECONDS:
+        if not edge and time.perf_counter() - self.reported < self.SECONDS:
             return
-        self.told = time.perf_counter()
+        self.reported = time.perf_counter()
         self._say(
             f"scale {step.scale}/{step.scales} {step.level.width}x{step.level.height} "
             f"iteration {step.iteration}/{step.iterations} {losses_in_words(step.row)}{pace}"

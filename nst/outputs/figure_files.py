@@ -13,7 +13,7 @@ from .atomic import atomic_path, check_folder
 
 
 def check_figure_path(path: str | os.PathLike[str]) -> Path:
-    """`path`, if a figure can be written to it: asked before the computing begins."""
+    """`path`, if a figure can be written to it: checked before anything is computed."""
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         got = f"'{target.suffix}'" if target.suffix else "no suffix"

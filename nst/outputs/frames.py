@@ -200,7 +200,7 @@ def _write_mp4(path: Path, reel: _Reel, fps: float) -> None:
 
 def _feed(ffmpeg: subprocess.Popen[bytes], reel: _Reel, held: int) -> None:
     assert ffmpeg.stdin is not None
-    with suppress(BrokenPipeError):  # its exit status and its words tell more
+    with suppress(BrokenPipeError):  # its exit status and its message say more
         for frame in reel:
             pixels = frame.tobytes()
             ffmpeg.stdin.write(pixels)

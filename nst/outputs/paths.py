@@ -1,4 +1,4 @@
-"""Where a run's files go, found out before the work and not after it."""
+"""Where a run's files go, checked before the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .writers import check_writable
 def check_outputs(
     config: StyleConfig, hw: tuple[int, int] = (1, 1), resumed: Path | None = None
 ) -> None:
-    """Find out before the work, not after it, that a file cannot be written."""
+    """OutputError now for a file that could not be written at the end."""
     if config.output is not None:
         check_writable(config.output, config.bits, hw)
     if config.save_every and config.output is None:
@@ -50,7 +50,7 @@ def same_file(path: Path, other: Path | None) -> bool:
 
 
 def checkpoint_path(config: StyleConfig) -> Path | None:
-    """Where the run keeps itself: as told, or beside the result, or nowhere."""
+    """The checkpoint's path: the option, or beside the result, or none."""
     if config.checkpoint is not None:
         return config.checkpoint
     return None if config.output is None else config.output.with_suffix(".ckpt")

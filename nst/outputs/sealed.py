@@ -1,7 +1,7 @@
 """torch files that carry a digest of their content, for checkpoints of runs and of training.
 
 A flipped bit in the pixels or in an optimiser's memory changes no structure: torch loads it, and
-the run goes on from wrong numbers.  So every value is hashed when it is written and when it is
+the run continues with wrong numbers.  So every value is hashed when it is written and when it is
 read, with its type, and tensors with their dtype and shape.
 """
 

@@ -1,4 +1,4 @@
-"""Checkpoints: an unfinished run in one file, from which it goes on exactly.
+"""Checkpoints: an unfinished run in one file, from which it is resumed exactly.
 
 A file holds the settings, the pictures at the size of the run, the network's name with a digest
 of its weights, and `Run.state()`.  It needs nothing else: the pictures' own files may be gone.
@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 def digest_of(network: nn.Module) -> str:
-    """A digest of a network's tensors, to tell other weights under the same name."""
+    """A digest of a network's tensors, by which other weights of the same name are noticed."""
     return state_digest({key: t.detach().cpu() for key, t in network.state_dict().items()})
 
 

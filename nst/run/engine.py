@@ -1,4 +1,4 @@
-"""What runs have in common, prepared once: the network with its weights, the styles' targets."""
+"""What runs share, prepared once: the network with its weights, and the styles' targets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Engine:
         return cls(setup, network, weights.source)
 
     def targets(self, styles: Sequence[Picture], hw: tuple[int, int]) -> StyleTargets:
-        """What the styles ask for where the picture has size hw; taken once."""
+        """The styles' targets for a picture of size hw; computed once."""
         if styles is not self._styles:
             self._styles, self._targets = styles, {}
         if hw not in self._targets:

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Sees everything and does nothing: the base of every observer."""
+    """The base of every observer: each method is called by the run, and does nothing."""
 
     def note(self, text: str) -> None:
-        """A remark in words, such as which network was chosen."""
+        """A message, such as which network was chosen."""
 
     def downloading(self, done: int, total: int) -> None:
         """So many bytes of a file have come; total is 0 if it is not known."""

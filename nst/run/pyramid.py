@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..errors import ConfigError
 
 STEP = math.sqrt(2)
-SMALLEST = 128  # below it the deep layers see hardly anything
+SMALLEST = 128  # below it the deep layers have only a few pixels
 # One number of iterations is for the first scale; each later one gets this fraction of the one
 # before it, so that the time per scale grows by 2 * 0.71 and not by 2.
 FEWER = 1 / STEP

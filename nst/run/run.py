@@ -1,6 +1,6 @@
 """A run: the loop over scales and iterations, for one set of pictures on a prepared engine.
 
-`Run.steps()` is the only loop.  Everything that watches it (progress, frames, checkpoints) sees
+`Run.steps()` is the only loop.  Its observers (progress, frames, checkpoints) are given
 the `Step`s it yields, and `Run.state()` between two steps holds all that the rest of the run
 depends on.
 """
@@ -43,14 +43,14 @@ def no_more_terms(level: Level) -> Sequence[Term]:
 
 @dataclass
 class Run:
-    """One picture on its way."""
+    """The optimisation of one picture, and its state."""
 
     engine: Engine
     inputs: Inputs
     observer: Observer = field(default_factory=Observer)
     more_terms: MoreTerms = no_more_terms  # what is minimised besides, at each level
     optimizer: Optimizer | None = None
-    scale: int = 0  # the level in work
+    scale: int = 0  # the current level
     done: int = 0  # iterations done in it
     history: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Run:
         return (self.scale, self.done) in ends
 
     def steps(self) -> Iterator[Step]:
-        """The run, from wherever it stands to its end."""
+        """The run, from its current state to its end."""
         while not self.finished:
             level = self.levels[self.scale]
             objective = self.objective(level)
@@ -165,7 +165,7 @@ class Run:
         return resize(inputs.content.rgb, hw)
 
     def picture(self) -> Tensor:
-        """The picture so far at the size of the scale in work, (1, 3, h, w) on the CPU."""
+        """The picture so far at the size of the current scale, (1, 3, h, w) on the CPU."""
         if self.optimizer is None:
             return self._start(self.inputs.content.hw)
         x = self.optimizer.picture.float().cpu()
@@ -198,7 +198,7 @@ class Run:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Stand where `state` was taken; the next of `steps()` is the one after it."""
+        """Restore `state`; the next of `steps()` is the one after it."""
         self.scale, self.done = state["scale"], state["done"]
         self.history, self.notes = list(state["history"]), list(state["notes"])
         self.seconds, self.balance = state["seconds"], Balance(*state["balance"])

@@ -29,7 +29,7 @@ class Stop:
 
 
 @contextmanager
-def finishing_steps(tell: Callable[[str], object]) -> Iterator[Stop]:
+def finishing_steps(report: Callable[[str], object]) -> Iterator[Stop]:
     """Within it, the first signal sets the stop and is reported; a later one acts as ever.
 
     A step that is broken off in its middle leaves an optimiser in no state to keep.
@@ -50,9 +50,9 @@ def finishing_steps(tell: Callable[[str], object]) -> Iterator[Stop]:
         now = time.monotonic()
         if stop.asked_at is None:
             stop.asked_at = now
-            # the step goes on whatever reporting meets: a closed terminal, a line half written
+            # the step is finished even if reporting fails: a closed terminal, a line half written
             with suppress(OSError, ValueError, RuntimeError):
-                tell("finishing the step and saving; once more to stop at once")
+                report("finishing the step and saving; once more to stop at once")
         elif now - stop.asked_at > TOGETHER:
             restore()
             signal.raise_signal(number)

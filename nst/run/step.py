@@ -13,7 +13,7 @@ from .pyramid import Level
 
 @dataclass(frozen=True)
 class Step:
-    """What an iteration has come to; `row` is a line of the history."""
+    """The outcome of an iteration; `row` is a line of the history."""
 
     iteration: int  # of the run, from 1
     iterations: int
@@ -23,13 +23,13 @@ class Step:
     level: Level  # this scale's size and iterations
     left: float  # the work that is left, in iterations of this scale's size
     row: dict[str, float]
-    draw: Callable[[], Tensor]  # the picture; drawn where it is asked for, for it is a copy
+    draw: Callable[[], Tensor]  # the picture; computed on demand, as it is a copy
 
     @property
     def picture(self) -> Tensor:
         """The picture after this step, (1, 3, h, w) in [0, 1], at this scale's size.
 
-        Ask before the run goes on: it is drawn from where the run stands.
+        Read it before the next iteration: it is computed from the run's current state.
         """
         return self.draw()
 

@@ -1,4 +1,4 @@
-"""Training of networks that look at pictures: `nst train`, and where the built-in one comes from.
+"""Training of feature networks: `nst train`, and where the built-in one comes from.
 
     options.py      TrainOptions, the only home of the options
     datasets.py     pictures in memory      augment.py   random views of them

@@ -50,7 +50,7 @@ def load(options: TrainOptions, note: Note = lambda text: None) -> Pictures:
 def from_folder(folder: Path, side: int, note: Note = lambda text: None) -> Pictures:
     """Pictures in a folder, or in its sub-folders, which are then the classes.
 
-    Those that cannot be read are left out, and told of.
+    Those that cannot be read are left out and reported.
     """
     if not folder.is_dir():
         known = ", ".join(DATASETS)

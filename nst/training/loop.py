@@ -1,7 +1,7 @@
 """The training loop: `train(options)`, and `Training`, the state that a checkpoint holds.
 
 Everything random in a step follows from the seed and the step's number: the order of an epoch,
-the crops and colours of a batch.  So a run that goes on from a checkpoint does what the unbroken
+the crops and colours of a batch.  So a run that is resumed from a checkpoint does what the unbroken
 run would have done, bit for bit on one machine.
 """
 
@@ -144,7 +144,7 @@ class Training:
         return full if part >= 1 else min(full, small + int((full - small) * part) // 16 * 16)
 
     def take_stock(self, row: Row) -> Row:
-        """Evaluate, tell the plateau schedule, and keep the row."""
+        """Evaluate, update the plateau schedule, and append the row."""
         progress = self.progress
         row = row | self.evaluate()
         row["loss"] = sum(progress.running) / len(progress.running)

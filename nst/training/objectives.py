@@ -30,7 +30,7 @@ class Task:
 
 
 def exemplar(pictures: Pictures, options: TrainOptions) -> Task:
-    """Every picture is a class of its own, to be told under changes that keep what it shows.
+    """Every picture is a class of its own, to be recognised under strong augmentation.
 
     Evaluated on views that training never drew, of the same pictures.
     """

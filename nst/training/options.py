@@ -15,7 +15,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `nst train` is told."""
+    """The options of `nst train`."""
 
     data: Annotated[str, arg(metavar="cifar100|caltech101|FOLDER")]
     """Pictures to learn from: a dataset by name, a folder of pictures, or a folder of classes."""

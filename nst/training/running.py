@@ -1,4 +1,4 @@
-"""`train(options)`: from pictures to a network's file, telling how it goes and losing nothing."""
+"""`train(options)`: from pictures to a network's file, with progress and checkpoints."""
 
 from __future__ import annotations
 

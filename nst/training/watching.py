@@ -1,4 +1,4 @@
-"""What tells the user how training is going: a live bar on a terminal, lines in a pipe."""
+"""The progress of training: a live bar on a terminal, lines in a pipe."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LineWatcher(Watcher):
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.began = stream, time.perf_counter()
-        self.first, self.told = 0.0, self.began
+        self.first, self.reported = 0.0, self.began
 
     def note(self, text: str) -> None:
         self.stream.write(text + "\n")
@@ -55,9 +55,9 @@ class LineWatcher(Watcher):
     def step(self, row: Row) -> None:
         now = time.perf_counter()
         self.first = self.first or row["step"]
-        if now - self.told < self.SECONDS:
+        if now - self.reported < self.SECONDS:
             return
-        self.told = now
+        self.reported = now
         each = (now - self.began) / max(1.0, row["step"] - self.first)
         left = each * (row["steps"] - row["step"])
         self.note(

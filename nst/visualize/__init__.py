@@ -1,1 +1,1 @@
-"""What networks see: features, reconstructions, figures, measures."""
+"""What networks respond to: features, reconstructions, figures, measures."""

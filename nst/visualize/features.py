@@ -1,4 +1,4 @@
-"""What a network sees: features, Gram matrices, filters, reconstructions, and channels' favourites.
+"""What a network responds to: features, Gram matrices, filters, reconstructions, favourites.
 
 A reconstruction is a run of the style transfer with everything else turned off, from noise: one
 layer's content alone shows what the layer still knows of a picture, one layer's style alone what
@@ -90,7 +90,7 @@ def strongest(several: Sequence[Tensor], count: int) -> list[int]:
 
 
 def first_filters(reader: FeatureReader) -> Tensor:
-    """The kernels (c_out, 3, kh, kw) of the first convolution, which looks at colours."""
+    """The kernels (c_out, 3, kh, kw) of the first convolution, whose input is colours."""
     first = next(m for m in reader.network.modules() if isinstance(m, nn.Conv2d))
     return first.weight.detach()
 
@@ -100,7 +100,7 @@ def first_filters(reader: FeatureReader) -> Tensor:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A picture that one layer cannot tell from the original, or several cannot."""
+    """A picture with the same features (or moments) as the original at some layers."""
 
     part: Part
     layers: tuple[str, ...]
@@ -134,16 +134,16 @@ def reconstruct(
         f"{part}_layers": tuple(layers),
         f"{part}_weight": 1.0,
         f"{'style' if is_content else 'content'}_weight": 0.0,
-        # The other part's layers are not looked at, but the network is cut at the deepest.
+        # The other part's layers are not read, but the network is cut at the deepest.
         f"{'style' if is_content else 'content'}_layers": (layers[0],),
     }
     # Coarse to fine: content is found sooner, textures come out larger than the noise's grain.  But
     # not below 128 pixels for style: where a deep layer has hardly more places than channels, its
-    # statistics tell the arrangement as well (at 45 pixels the sun was always in its old corner).
-    # A little smoothing keeps what a layer does not see from staying noise.
+    # moments determine the arrangement as well (at 45 pixels the sun was always in its old corner).
+    # A little smoothing removes the noise that the layer does not respond to.
     scales = 4 if is_content else 0
     usual: dict[str, Any] = {"optimizer": "lbfgs", "scales": scales, "iterations": (100,)}
-    usual |= {"tv_weight": 2e-3, "color_weight": 0.0}  # colours only as far as the layers see them
+    usual |= {"tv_weight": 2e-3, "color_weight": 0.0}  # colours only as the layers see them
     paint = Stylizer(source, observer=observer, weights=weights, **{**usual, **options, **fixed})
     result = paint(source)
     if result.interrupted:
@@ -170,7 +170,7 @@ def favourites(
     steps: int = 120,
     seed: int = 0,
 ) -> Tensor:
-    """The pictures (n, 3, side, side) that channels of a layer answer to most.
+    """The pictures (n, 3, side, side) that channels of a layer respond to most.
 
         x <- x + rate dx,      dx = d/dx ( mean f_channel(x) / |mean f_channel(start)| - 20 tv(x) )
 
@@ -207,6 +207,6 @@ def _check_channels(reader: FeatureReader, layer: str, channels: Sequence[int]) 
 
 
 def _answers(reader: FeatureReader, layer: str, channels: Sequence[int], x: Tensor) -> Tensor:
-    """The mean answer of channel n of the layer to picture n: (n,)."""
+    """The mean activation of channel n of the layer for picture n: (n,)."""
     features = reader.features_of(x)[layer]
     return features[torch.arange(len(channels)), list(channels)].mean((1, 2))

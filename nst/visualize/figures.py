@@ -1,4 +1,4 @@
-"""What a network sees, as figures; features.py computes what is drawn here."""
+"""What a network responds to, as figures; features.py computes what is drawn here."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def grams_figure(
 
 
 def filters_figure(reader: FeatureReader) -> Figure:
-    """The first convolution's kernels as coloured tiles: grey is 0, colour what it looks for."""
+    """The first convolution's kernels as coloured tiles: grey is 0."""
     kernels = first_filters(reader).cpu()
     columns = 16 if len(kernels) > 32 else 8
     rows = -(-len(kernels) // columns)
@@ -182,7 +182,7 @@ def reconstructions_figure(rows: Sequence[Sequence[Reconstruction]]) -> Figure:
 
 
 def favourites_figure(pictures: Tensor, layer: str, channels: Sequence[int]) -> Figure:
-    """The pictures (n, 3, s, s) that channels of a layer answer to most, with their numbers."""
+    """The pictures (n, 3, s, s) that channels of a layer respond to most, with their numbers."""
     columns = min(len(pictures), 8)
     rows = -(-len(pictures) // columns)
     with drawing(1.2 * columns, 1.38 * rows + 0.3) as figure:
