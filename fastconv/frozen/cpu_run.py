@@ -56,7 +56,7 @@ Call = tuple[Tensor, list[int]]  # what an operator takes that is the same at ev
 
 
 @dataclass
-class Step:
+class CpuStep:
     """A stage at one size of pictures."""
 
     stage: Stage
@@ -117,7 +117,7 @@ def _padded(channels: int) -> int:
     return (channels + BLOCK - 1) // BLOCK * BLOCK
 
 
-class Plan:
+class CpuPlan:
     """A run at one size of pictures: its steps and its memory."""
 
     def __init__(
@@ -201,7 +201,7 @@ class Plan:
         return 4 * (floats + weights) + 2 * sum(self.words)
 
 
-def _share_weights(steps: list[Step]) -> None:
+def _share_weights(steps: list[CpuStep]) -> None:
     """Decide where one set of weights serves both directions (csrc/cpu/winograd_turn.h).
 
     Rotating them for the backward pass costs as much as 8 tiles' multiplications, once for some 112
@@ -224,7 +224,7 @@ def _weight_floats(g: ConvGeometry, tile: int, rotated: bool) -> int:
     return torch.ops.fastconv.prepared_floats(g.c_out, g.c_in, tile, rotated)
 
 
-def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
+def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> CpuStep:
     native = load("native")
     g = stage.geometry(n, h, w)
     names = [
@@ -237,22 +237,22 @@ def _step(stage: Stage, algo: str, n: int, h: int, w: int) -> Step:
     few = stage.begins and g.c_in <= 3 < g.c_out
     forward = native.TILES.get(names[0], 1 if few and not stage.pool else 4)
     backward = native.TILES.get(names[1], 1 if few else 4)
-    return Step(stage, g, (forward, backward), *stage.output_size(g))
+    return CpuStep(stage, g, (forward, backward), *stage.output_size(g))
 
 
-class Run:
+class CpuRun:
     """Consecutive stages.  Calling it gives {layer index: output} for its taps and its end."""
 
     def __init__(self, stages: list[Stage], read: Readings, algo: str) -> None:
         self.stages, self.read, self.algo = stages, read, algo
         self.lock = threading.Lock()  # the arena serves one call at a time
-        self._plan: tuple[tuple[int, ...], Plan] | None = None
+        self._plan: tuple[tuple[int, ...], CpuPlan] | None = None
 
-    def plan(self, n: int, h: int, w: int) -> Plan:
+    def plan(self, n: int, h: int, w: int) -> CpuPlan:
         """That of the last size is kept, with its arena."""
         size = (n, h, w)
         if self._plan is None or self._plan[0] != size:
-            plan = Plan(self.stages, self.read, self.algo, n, h, w)
+            plan = CpuPlan(self.stages, self.read, self.algo, n, h, w)
             for step in plan.steps:  # a size before this one may have needed more
                 step.stage.keep_only(step.weights)
             self._plan = (size, plan)
@@ -265,7 +265,7 @@ class Run:
         with memory_reported(x.shape):
             with self.lock:
                 plan = self.plan(n, *self.stages[0].padded_size(h, w))
-            found = iter(_Run.apply(padded, plan, self.lock, clock))
+            found = iter(_CpuFunction.apply(padded, plan, self.lock, clock))
         taps = {plan.steps[i].stage.last: next(found) for i in plan.taps}
         moments = {
             plan.steps[i].stage.last: Moments(next(found), next(found)) for i in plan.moments
@@ -274,7 +274,7 @@ class Run:
 
     def memory(self, n: int, h: int, w: int) -> int:
         h, w = self.stages[0].padded_size(h, w)
-        return Plan(self.stages, self.read, self.algo, n, h, w).memory()
+        return CpuPlan(self.stages, self.read, self.algo, n, h, w).memory()
 
     def output_shape(self, shape: torch.Size) -> torch.Size:
         n, _, h, w = shape
@@ -295,12 +295,12 @@ class Run:
         return lines
 
 
-class _Run(torch.autograd.Function):
+class _CpuFunction(torch.autograd.Function):
     """Gives the outputs at plan.taps, then both moments at each of plan.moments."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, plan: Plan, lock: threading.Lock, clock: Clock | None
+        ctx: Any, x: Tensor, plan: CpuPlan, lock: threading.Lock, clock: Clock | None
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
@@ -345,7 +345,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None, None]:  # type: ignore[override]
-        plan: Plan = ctx.plan
+        plan: CpuPlan = ctx.plan
         clock: Clock | None = ctx.clock
         if clock:
             clock.start()
@@ -395,7 +395,7 @@ class _Run(torch.autograd.Function):
         return dx, None, None, None
 
 
-def _empty_moments(step: Step) -> Moments:
+def _empty_moments(step: CpuStep) -> Moments:
     n, c, _, _ = step.output_shape
 
     def new(*shape: int) -> Tensor:

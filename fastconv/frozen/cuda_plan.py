@@ -23,7 +23,7 @@ DIRECTIONS = ("forward", "grad_input")
 
 
 @dataclass
-class Step:
+class CudaStep:
     """A stage at one size of pictures, on one card."""
 
     stage: Stage
@@ -98,9 +98,9 @@ class Step:
         return None if bias is None else bias.to(self.like.dtype)
 
 
-def step_of(stage: Stage, like: Tensor, precision: str, n: int, h: int, w: int) -> Step:
+def step_of(stage: Stage, like: Tensor, precision: str, n: int, h: int, w: int) -> CudaStep:
     g = stage.geometry(n, h, w)
-    return Step(stage, g, *stage.output_size(g), like, CHOICES.index(precision))
+    return CudaStep(stage, g, *stage.output_size(g), like, CHOICES.index(precision))
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Pictures:
     output: Tensor
 
 
-class Plan:
+class CudaPlan:
     """A run at one size of pictures: its steps, and how its arenas are divided."""
 
     def __init__(
@@ -125,7 +125,7 @@ class Plan:
     ) -> None:
         n, _, h, w = shape
         self.like, self.output_dtype = like, output_dtype
-        self.steps: list[Step] = []
+        self.steps: list[CudaStep] = []
         for stage in stages:
             step = step_of(stage, like, precision, n, h, w)
             self.steps.append(step)

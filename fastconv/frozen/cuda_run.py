@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, DtypeError
 from . import cuda_plan as planning
 from .clock import Clock
-from .cuda_plan import Pictures, Plan, Step
+from .cuda_plan import CudaPlan, CudaStep, Pictures
 from .stage import (
     POOLS,
     Outputs,
@@ -59,14 +59,14 @@ def dtypes_for(x: Tensor, precision: str) -> tuple[torch.dtype, torch.dtype]:
     return x.dtype, x.dtype
 
 
-class Run:
+class CudaRun:
     """Consecutive stages.  Moments are taken by torch from outputs that nobody else sees."""
 
     def __init__(self, stages: list[Stage], read: Readings, precision: str) -> None:
         self.stages, self.read, self.precision = stages, read, precision
-        self._plan: tuple[object, Plan] | None = None
+        self._plan: tuple[object, CudaPlan] | None = None
 
-    def plan(self, x: Tensor) -> Plan:
+    def plan(self, x: Tensor) -> CudaPlan:
         """That of the last size is kept."""
         dtype, output_dtype = dtypes_for(x, self.precision)
         key = (x.shape, dtype, output_dtype, x.device)
@@ -82,7 +82,7 @@ class Run:
         self._check_weights(x)
         plan = self.plan(x)
         with memory_reported(x.shape, ON_CARD):
-            outputs = _Run.apply(x, plan, torch.is_grad_enabled() and x.requires_grad)
+            outputs = _CudaFunction.apply(x, plan, torch.is_grad_enabled() and x.requires_grad)
         found = {plan.steps[i].stage.last: y for i, y in zip(plan.taps, outputs, strict=True)}
         moments = {layer: moments_of(y) for layer, y in found.items() if layer in self.read.moments}
         return Outputs(found, moments)
@@ -101,16 +101,16 @@ class Run:
                 f"{weight.dtype}, got {x.dtype}"
             )
 
-    def _plan_for(self, n: int, h: int, w: int) -> Plan:
+    def _plan_for(self, n: int, h: int, w: int) -> CudaPlan:
         conv = self.stages[0].conv
         x = conv.weight.new_empty(0)
         dtype, output_dtype = dtypes_for(x, self.precision)
         shape = torch.Size((n, conv.in_channels, h, w))
         return self._planned(x.to(dtype), output_dtype, shape)
 
-    def _planned(self, like: Tensor, output_dtype: torch.dtype, shape: torch.Size) -> Plan:
+    def _planned(self, like: Tensor, output_dtype: torch.dtype, shape: torch.Size) -> CudaPlan:
         taps = {*self.read.taps, *self.read.moments}
-        return Plan(self.stages, taps, self.precision, like, output_dtype, shape)
+        return CudaPlan(self.stages, taps, self.precision, like, output_dtype, shape)
 
     def memory(self, n: int, h: int, w: int) -> int:
         return self._plan_for(n, h, w).memory()
@@ -126,9 +126,9 @@ class Run:
         ]
 
 
-class _Run(torch.autograd.Function):
+class _CudaFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, plan: Plan, keep: bool) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, plan: CudaPlan, keep: bool) -> tuple[Tensor, ...]:  # type: ignore[override]
         ctx.set_materialize_grads(False)
         arena = plan.like.new_empty(plan.arena_numbers(keep))
         own, scratch = plan.own_outputs(), plan.scratch()
@@ -151,7 +151,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:  # type: ignore[override]
-        plan: Plan = ctx.plan
+        plan: CudaPlan = ctx.plan
         arena, *own = ctx.saved_tensors
         pictures = list(plan.pictures(arena, dict(zip(ctx.own, own, strict=True)), keep=True))
         arriving = {
@@ -167,25 +167,25 @@ class _Run(torch.autograd.Function):
             return dx.to(ctx.dtype), None, None
 
 
-def _dense(picture: Tensor, plan: Plan) -> Tensor:
+def _dense(picture: Tensor, plan: CudaPlan) -> Tensor:
     """The picture as kernels read it: in their dtype and layout, beginning at 16 bytes."""
     dense = picture.to(plan.like.dtype).contiguous(memory_format=torch.channels_last)
     return dense.clone() if dense.data_ptr() % 16 else dense
 
 
-def _is_average(step: Step) -> bool:
+def _is_average(step: CudaStep) -> bool:
     return POOLS[step.stage.pool] == "average"
 
 
-def _as_output(plan: Plan, step: Step, picture: Tensor) -> Tensor:
+def _as_output(plan: CudaPlan, step: CudaStep, picture: Tensor) -> Tensor:
     """The same numbers as a tensor in the outputs' dtype."""
     n, c, h, w = step.output_shape
     return picture.view(n, h, w, c).permute(0, 3, 1, 2).to(plan.output_dtype)
 
 
 def _convolve(
-    plan: Plan,
-    step: Step,
+    plan: CudaPlan,
+    step: CudaStep,
     direction: int,
     source: Tensor,
     to: Tensor,
@@ -211,7 +211,7 @@ def _convolve(
 
 
 def _way_back(
-    plan: Plan, pictures: list[Pictures], arriving: dict[int, Tensor], dx: Tensor
+    plan: CudaPlan, pictures: list[Pictures], arriving: dict[int, Tensor], dx: Tensor
 ) -> None:
     """From the last tap that a gradient arrives at to dx; two buffers take turns."""
     end = max(arriving)

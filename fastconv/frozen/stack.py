@@ -111,7 +111,7 @@ class _Piece:
 
     first: int
     last: int
-    run: cpu_run.Run | cuda_run.Run | None
+    run: cpu_run.CpuRun | cuda_run.CudaRun | None
 
 
 class Frozen(nn.Module):
@@ -277,11 +277,11 @@ class Frozen(nn.Module):
         last = stages[-1].last
         handed_on = {last} if last + 1 < len(self._layers) else set()
         read = Readings(frozenset({*self.taps, *handed_on}), frozenset(self.moments))
-        run: cpu_run.Run | cuda_run.Run
+        run: cpu_run.CpuRun | cuda_run.CudaRun
         if device == "cuda":
-            run = cuda_run.Run(stages, read, self._precision)
+            run = cuda_run.CudaRun(stages, read, self._precision)
         else:
-            run = cpu_run.Run(stages, read, self._algo)
+            run = cpu_run.CpuRun(stages, read, self._algo)
         pieces.append(_Piece(stages[0].first, last, run))
 
     def _device(self) -> str:

@@ -16,7 +16,6 @@ from ..networks.table import NETWORKS
 from .train import Train
 from .visualize import Features, Reconstruct
 
-Lines = list[str]
 Observer = Any  # nst.run.observer.Observer: importing it would make help wait for torch
 
 
@@ -27,7 +26,7 @@ class Show:
     picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
     """A picture that nst wrote."""
 
-    def run(self, observer: Observer) -> Lines:
+    def run(self, observer: Observer) -> list[str]:
         from ..outputs import read_settings
 
         return [json.dumps(read_settings(self.picture), indent=2, ensure_ascii=False)]
@@ -44,7 +43,7 @@ class Animate:
     fps: float = 12.0
     """Frames per second."""
 
-    def run(self, observer: Observer) -> Lines:
+    def run(self, observer: Observer) -> list[str]:
         from ..outputs import animate
 
         return [f"wrote {animate(self.frames, self.output, self.fps)}"]
@@ -66,7 +65,7 @@ class Compare:
     difference: Annotated[bool, arg(aliases=["-d"])] = False
     """Tell how far each is from the first, and show the differences, amplified, as well."""
 
-    def run(self, observer: Observer) -> Lines:
+    def run(self, observer: Observer) -> list[str]:
         from ..outputs import check_writable, compare_sheet
         from ..outputs.atomic import check_apart
 
@@ -84,7 +83,7 @@ class Compare:
         path = compare_sheet(sheet, self.output, per_row=self.columns or None)
         return [*lines, f"wrote {path}"]
 
-    def _apart(self, sheet: list[tuple[Any, str]]) -> Lines:
+    def _apart(self, sheet: list[tuple[Any, str]]) -> list[str]:
         """The differences in words; their pictures go to the end of the sheet."""
         from ..outputs import amplified, differences
 
@@ -112,7 +111,7 @@ class NetworkTable:
     backend: BackendName = "auto"
     """What computes the convolutions."""
 
-    def run(self, observer: Observer) -> Lines:
+    def run(self, observer: Observer) -> list[str]:
         from ..networks.survey import table
         from ..pictures.sizing import parse_size
 
@@ -134,7 +133,7 @@ class Demo:
     backend: BackendName = "auto"
     """What computes the convolutions."""
 
-    def run(self, observer: Observer) -> Lines:
+    def run(self, observer: Observer) -> list[str]:
         from .demo import demo
 
         return demo(self.out, self.size, self.iterations, self.backend, observer)

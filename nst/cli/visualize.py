@@ -11,7 +11,6 @@ from tyro.conf import Positional, arg
 from ..config.options import BackendName, NetworkName, StyleLossName
 from ..errors import ConfigError
 
-Lines = list[str]
 Observer = Any  # nst.run.observer.Observer: importing it would make help wait for torch
 ALL = "all"
 
@@ -43,7 +42,7 @@ class Features:
     backend: BackendName = "auto"
     """What computes the convolutions."""
 
-    def run(self, observer: Observer) -> Lines:
+    def run(self, observer: Observer) -> list[str]:
         from ..outputs.atomic import check_apart
         from ..outputs.figure_files import check_figure_path, save_figure
 
@@ -131,7 +130,7 @@ class Reconstruct:
     backend: BackendName = "auto"
     """What computes the convolutions."""
 
-    def run(self, observer: Observer) -> Lines:
+    def run(self, observer: Observer) -> list[str]:
         from ..outputs.atomic import check_apart
         from ..outputs.figure_files import check_figure_path
         from ..pictures.sizing import load_picture, parse_size

@@ -20,16 +20,16 @@ from ..run.observer import Observer
 from ..run.run import Run
 from ..run.step import Step
 
-Part = tuple[float, float]  # seconds forward, backward
+Times = tuple[float, float]  # seconds forward, backward
 
 
 @dataclass(frozen=True)
 class Profile:
     """Seconds by part of a run."""
 
-    layers: dict[str, Part]  # each with what is fused to it
-    moments: dict[str, Part]  # the statistics of the style layers
-    losses: Part  # what is left of the objective
+    layers: dict[str, Times]  # each with what is fused to it
+    moments: dict[str, Times]  # the statistics of the style layers
+    losses: Times  # what is left of the objective
     moving: float  # the optimiser
     other: float  # pictures prepared, progress, files
     evaluations: int
@@ -57,7 +57,7 @@ def profile(
 ) -> Profile:
     """The times measured by the clock and the optimiser, and the rest of `seconds`."""
     names = ["normalise", *network.names]
-    layers: dict[str, Part] = {}
+    layers: dict[str, Times] = {}
     begins = 0  # a stage is known by its last layer
     taken = sorted({layer for layer, direction in clock.seconds if direction == "forward"})
     for last in taken:

@@ -21,8 +21,8 @@ from ..errors import PictureError
 from .atomic import atomic_path
 from .figure_files import check_figure_path, save_figure
 
-Row = Mapping[str, Any]
-History = Sequence[Row]
+LossRow = Mapping[str, Any]
+History = Sequence[LossRow]
 
 COLOURS = (BLUE, RED, "#9467bd", GREY, GREEN, ORANGE)  # of the groups of terms, in their order
 AXIS = ("iteration", "scale", "seconds", "balance")  # what a row holds beside losses

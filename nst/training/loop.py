@@ -28,7 +28,7 @@ from .starting import start_from
 
 WARM_UP_STEPS = 60
 GROWN_AT = 2 / 3  # of the way: from here on the crops have their full size
-Row = dict[str, float]
+LossRow = dict[str, float]
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     running: list[float] = field(default_factory=list)  # losses since the last evaluation
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LossRow] = field(default_factory=list)
 
 
 class Training:
@@ -91,7 +91,7 @@ class Training:
         size = self.options.batch_size
         return self.task.train[order[place * size : (place + 1) * size]]
 
-    def advance(self) -> Row:
+    def advance(self) -> LossRow:
         """One step: a batch, its loss, the gradient clipped, the weights moved."""
         started, step, options = time.perf_counter(), self.progress.step, self.options
         rate = self._set_rate(step)
@@ -143,7 +143,7 @@ class Training:
         part = min(1.0, step / max(1.0, GROWN_AT * self.steps))
         return full if part >= 1 else min(full, small + int((full - small) * part) // 16 * 16)
 
-    def take_stock(self, row: Row) -> Row:
+    def take_stock(self, row: LossRow) -> LossRow:
         """Evaluate, update the plateau schedule, and append the row."""
         progress = self.progress
         row = row | self.evaluate()
@@ -163,7 +163,7 @@ class Training:
             f"{options.batch_size} on {self.device.type} in {str(self.dtype)[6:]}"
         )
 
-    def evaluate(self) -> Row:
+    def evaluate(self) -> LossRow:
         """Loss, top-1 and top-5 on the task's test views; confusions are kept in `confused`."""
         self.model.eval()
         options, guesses, losses = self.options, [], []

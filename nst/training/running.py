@@ -17,7 +17,7 @@ from . import checkpoints
 from .curves import Board, write_curves
 from .datasets import Pictures, load
 from .export import export
-from .loop import Row, Training
+from .loop import LossRow, Training
 from .options import TrainOptions
 from .watching import Watcher
 
@@ -28,7 +28,7 @@ class Trained:
 
     path: Path | None  # the network's file; None if the run was interrupted
     checkpoint: Path
-    rows: list[Row]  # one per evaluation
+    rows: list[LossRow]  # one per evaluation
     confused: list[dict[str, Any]]  # the classes recognised least
     interrupted: bool = False
 

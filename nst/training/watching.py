@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from ..observers.progress import seconds_in_words
 
-Row = dict[str, float]
+LossRow = dict[str, float]
 
 
 class Watcher:
@@ -16,17 +16,17 @@ class Watcher:
     def note(self, text: str) -> None:
         """A remark in words."""
 
-    def step(self, row: Row) -> None:
+    def step(self, row: LossRow) -> None:
         """A step is done: step, steps, epoch, size, loss, learning_rate, seconds."""
 
-    def evaluated(self, row: Row) -> None:
+    def evaluated(self, row: LossRow) -> None:
         """An evaluation is done: the row has test_loss, top1 and top5 as well."""
 
     def close(self) -> None:
         """The run has ended, in whatever way."""
 
 
-def evaluation_in_words(row: Row) -> str:
+def evaluation_in_words(row: LossRow) -> str:
     """The figures of an evaluation.
 
     >>> row = {"epoch": 5, "loss": 2.5, "test_loss": 3.25, "top1": 0.5, "top5": 0.75}
@@ -52,7 +52,7 @@ class LineWatcher(Watcher):
         self.stream.write(text + "\n")
         self.stream.flush()
 
-    def step(self, row: Row) -> None:
+    def step(self, row: LossRow) -> None:
         now = time.perf_counter()
         self.first = self.first or row["step"]
         if now - self.reported < self.SECONDS:
@@ -66,7 +66,7 @@ class LineWatcher(Watcher):
             f"{seconds_in_words(left)} left"
         )
 
-    def evaluated(self, row: Row) -> None:
+    def evaluated(self, row: LossRow) -> None:
         self.note(evaluation_in_words(row))
 
 
@@ -86,7 +86,7 @@ class BarWatcher(Watcher):
     def note(self, text: str) -> None:
         self._tqdm().write(text, file=self.stream)
 
-    def step(self, row: Row) -> None:
+    def step(self, row: LossRow) -> None:
         if self.bar is None:
             self.bar = self._tqdm()(
                 total=int(row["steps"]), initial=int(row["step"]) - 1, file=self.stream
@@ -95,7 +95,7 @@ class BarWatcher(Watcher):
         self.bar.set_postfix_str(words, refresh=False)
         self.bar.update(1)
 
-    def evaluated(self, row: Row) -> None:
+    def evaluated(self, row: LossRow) -> None:
         self.note(evaluation_in_words(row))
 
     def close(self) -> None:
