@@ -113,7 +113,7 @@ def draw() -> None:
         graph = inside(package)
         place, strong = places(graph), needed(graph)
         for here, targets in graph.items():
-            for there in targets:
+            for there in sorted(targets):
                 _arrow(axes, place[here], place[there], (here, there) in strong)
         for here, (x, y) in place.items():
             box = {"boxstyle": "round,pad=0.35", "edgecolor": "#335", "linewidth": 0.8}
