@@ -78,7 +78,7 @@ class PictureOptions:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which network looks at the pictures, and how it is computed."""
+    """Which network reads the pictures, and how it is computed."""
 
     network: NetworkName = "auto"
     """auto is vgg19, with its authors' own weights; builtin is smaller and fast; the others are
@@ -88,7 +88,7 @@ class NetworkOptions:
     pooling: Literal["auto", "max", "avg", "l2"] = "auto"
     """Pooling between blocks (auto: the network's usual); avg and l2 keep the scale of max."""
     padding: Literal["replicate", "zero"] = "replicate"
-    """What the first convolution sees beyond the border."""
+    """Padding of the first convolution: the border repeated, or zeros."""
     content_layers: Annotated[Names, arg(metavar="LAYER ...")] = ()
     """Layers that hold the content, by commas or spaces; the network's usual if not given."""
     style_layers: Annotated[Names, arg(metavar="LAYER ...")] = ()
@@ -96,7 +96,7 @@ class NetworkOptions:
     style_layer_weights: Annotated[tuple[float, ...], arg(metavar="W W ...")] = ()
     """How much each style layer counts (normalised to sum to 1)."""
     backend: BackendName = "auto"
-    """What computes the convolutions (`fastconv info` tells which are there)."""
+    """What computes the convolutions (`fastconv info` lists those available)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it is computed; auto takes a GPU if there is one."""
     precision: Literal["float32", "tf32", "bfloat16", "float16", "float64"] = "float32"
@@ -124,7 +124,7 @@ class LossOptions:
     """Weight of the style."""
     color_weight: float = 1.0
     """Weight, within the style, of the colours as such: their means and covariances, pixel by
-    pixel.  Features of a network alone leave them loose."""
+    pixel.  The features of a network alone hardly fix them."""
     tv_weight: Annotated[float, arg(aliases=["-tw"])] = 0.005
     """Weight of the total variation: more is smoother."""
     balance: Literal["fixed", "auto"] = "fixed"
@@ -133,7 +133,7 @@ class LossOptions:
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """How the picture is found."""
+    """How the picture is optimised."""
 
     optimizer: Annotated[str, named("optimizer")] = "adam"
     """adam (averaged) keeps structure, lbfgs is sharp; adamw is plain, slowed on a plateau."""
