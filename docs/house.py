@@ -104,8 +104,6 @@ def places(graph: dict[str, set[str]]) -> dict[str, tuple[float, float]]:
 
 def draw() -> None:
     import matplotlib
-
-    matplotlib.rcParams.update({"svg.hashsalt": "house", "svg.fonttype": "none"})
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 11), layout="constrained")
@@ -123,7 +121,8 @@ def draw() -> None:
         axes.set(xlim=(min(xs) - 0.8, max(xs) + 0.8), ylim=(min(ys) - 0.6, max(ys) + 0.6))
         axes.set_title(package)
         axes.axis("off")
-    figure.savefig(FIGURE, metadata={"Date": None, "Creator": None})
+    with matplotlib.rc_context({"svg.hashsalt": "house", "svg.fonttype": "none"}):
+        figure.savefig(FIGURE, metadata={"Date": None, "Creator": None})
 
 
 def _arrow(axes, start: tuple[float, float], end: tuple[float, float], strong: bool) -> None:
