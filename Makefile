@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
 
-.PHONY: help demo test bench bench-cuda tutorial lint sanitize sanitize-threads sanitize-cuda compile-cuda clean
+.PHONY: help demo test check bench bench-cuda tutorial lint sanitize sanitize-threads sanitize-cuda compile-cuda clean
 help:
 	@echo "make demo      see it work           make test      the tests"
 	@echo "make bench     the benchmarks        make lint      style and types"
+	@echo "make check     lint and the quick tests, for working"
 	@echo "make tutorial  the notebook in docs/, executed"
 	@echo "make sanitize  native code under AddressSanitizer and UBSan"
 	@echo "make sanitize-threads                  the same under ThreadSanitizer"
@@ -19,8 +20,17 @@ help:
 demo: $(READY)
 	$(BIN)/nst demo
 
+# Two workers side by side; threads that wait do not spin, or they would keep the others' from work.
+TESTING := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -p no:benchmark
 test: $(READY)
-	$(BIN)/python -m pytest -q tests
+	$(TESTING) -n 2 --dist loadfile tests
+
+# For working: lint, and the tests that tell within a minute or so whether the whole holds together.
+QUICK := tests/test_layering.py tests/test_readme.py \
+  $(foreach name,conv2d gradients registry errors winograd frozen modules,tests/fastconv/test_$(name).py) \
+  $(foreach name,config losses networks moves optimize pipeline resuming images weights,tests/nst/test_$(name).py)
+check: lint
+	$(TESTING) -n 2 --dist loadfile $(QUICK)
 
 bench: $(READY)
 	@mkdir -p build

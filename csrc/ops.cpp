@@ -22,7 +22,7 @@
 #include "cpu/kernels.h"
 #include "cpu/pages.h"
 #include "cpu/parallel.h"
-#include "cpu/winograd.h"
+#include "cpu/transformed.h"
 #include "results.h"
 #include "tensors.h"
 
@@ -148,20 +148,22 @@ std::string implementations(int64_t operation) {
   }
 }
 
-// Weights transformed for Winograd's F(tile x tile, 3 x 3), or for few channels (tile 1): what
-// `prepared` expects.  `rotated`: for grad_input.
-Tensor prepare(const Tensor& weight, int64_t tile, bool rotated) {
-  if (tile != 1 && tile != 4 && tile != 6) refuse("prepare: tile expects 1, 4 or 6");
+// Weights transformed for an algorithm (cpu/transformed.h): what `prepared` expects of Winograd's.
+// `rotated`: for grad_input.
+Tensor prepare(const Tensor& weight, int64_t algorithm, bool rotated) {
+  if (!is_transformed(algorithm)) refuse("prepare: algorithm expects 1, 4 or 6");
   if (weight.dim() != 4) refuse("prepare: weight expects 4 dimensions");
+  const auto named = static_cast<Transformed>(algorithm);
   const int64_t c_out = weight.size(0), c_in = weight.size(1);
   on_cpu(weight, "weight", {c_out, c_in, 3, 3}, ScalarType::Float);
-  if (tile == 1 && c_in > Few::most_channels) refuse("prepare: tile 1 expects up to 3 input channels");
+  if (named == Transformed::few_channels && c_in > Few::most_channels)
+    refuse("prepare: few_channels expects up to 3 input channels");
   const Tensor w = dense(weight, false);
-  const Sizes size{winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated)};
+  const Sizes size{transformed_floats(named, c_out, c_in, rotated)};
   const Tensor u = torch::stable::empty(size, ScalarType::Float, std::nullopt, weight.device());
   prefer_large_pages(u.data_ptr(), u.numel() * sizeof(float));
-  winograd_weights(static_cast<int>(tile), static_cast<const float*>(w.data_ptr()), c_out, c_in, rotated,
-                   static_cast<float*>(u.data_ptr()));
+  transform_weights(named, static_cast<const float*>(w.data_ptr()), c_out, c_in, rotated,
+                    static_cast<float*>(u.data_ptr()));
   return u;
 }
 
@@ -199,7 +201,7 @@ STABLE_TORCH_LIBRARY(fastconv, m) {
         "Tensor? prepared=None, int precision=0) -> Tensor");
   m.def("grad_weight(Tensor dy, Tensor x, int[] geometry, int algo=0, "
         "int precision=0) -> Tensor");
-  m.def("prepare(Tensor weight, int tile, bool rotated) -> Tensor");
+  m.def("prepare(Tensor weight, int algorithm, bool rotated) -> Tensor");
   m.def("fingerprint(Tensor weight) -> int");
   m.def("explain(int operation, int[] geometry, bool float64, bool channels_last, "
         "int algo) -> int");

@@ -2,7 +2,7 @@
 // forward or back, between pictures in the blocked layout.
 //
 //   frozen_forward(from, u, bias, outside, to, bits, tap, space, numbers)
-//       outside: what each channel of `from` is padded with, or empty for 0; tile 1 alone asks
+//       outside: what each channel of `from` is padded with, or empty for 0; few_channels alone asks
 //   frozen_backward(gradient, bits, u, to, added, space, numbers)
 //       u: of the way back, or with `one_set` that of the forward direction
 //   frozen_block(from, to, numbers)
@@ -10,7 +10,7 @@
 //   frozen_moments(features, mean, covariance, space, numbers)
 //   frozen_moments_backward(features, mean, d_mean, d_covariance, add, to, space, numbers)
 //   frozen_moments_space(backward, channels) -> floats of `space`
-//   prepared_floats(c_out, c_in, tile, rotated) -> floats of `u`
+//   prepared_floats(c_out, c_in, algorithm, rotated) -> floats of `u`
 //
 // They write into memory that the caller keeps.  `numbers`: see Numbers.
 #include <torch/csrc/stable/library.h>
@@ -24,7 +24,7 @@
 #include "cpu/gram.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
-#include "cpu/winograd.h"
+#include "cpu/transformed.h"
 #include "tensors.h"
 
 namespace fastconv {
@@ -35,12 +35,14 @@ enum Layout : int64_t { planar, last, blocked };
 
 struct Numbers {
   int64_t n, c_in, h, w, c_out, out_h, out_w, pad_top, pad_left;  // out: before pooling
-  int64_t tile;         // 4 or 6; 1: few channels, by the definition
+  int64_t algorithm;    // a Transformed (cpu/transformed.h)
   int64_t relu, pool;   // 0 or 1; 0 none, 1 maximum, 2 average
   int64_t layout;       // of the stack's own input and its gradient; everything else is blocked
   int64_t one_set;      // 1: the forward weights serve the way back as well (cpu/winograd_turn.h)
   static constexpr int count = 14;
 
+  Transformed transformed() const { return static_cast<Transformed>(algorithm); }
+  bool is_few() const { return transformed() == Transformed::few_channels; }
   Pool pooling() const { return static_cast<Pool>(pool); }
   Decisions decisions(uint16_t* bits) const {
     return {bits, relu != 0, pooling(), ceil_div(c_out, block_width), out_h, out_w};
@@ -54,11 +56,11 @@ Numbers numbers_from(const Sizes& flat) {
   std::memcpy(&a, flat.data(), sizeof a);
   if (a.n < 1 || a.c_in < 1 || a.h < 1 || a.w < 1 || a.c_out < 1 || a.out_h < 1 || a.out_w < 1)
     refuse("frozen: expects positive sizes");
-  if (a.tile != 1 && a.tile != 4 && a.tile != 6) refuse("frozen: tile expects 1, 4 or 6");
-  if (a.tile == 1 && (a.c_in > Few::most_channels || a.c_out <= Few::most_channels))
-    refuse("frozen: tile 1 expects up to 3 channels in, and more out");
+  if (!is_transformed(a.algorithm)) refuse("frozen: algorithm expects 1, 4 or 6");
+  if (a.is_few() && (a.c_in > Few::most_channels || a.c_out <= Few::most_channels))
+    refuse("frozen: few_channels expects up to 3 channels in, and more out");
   if (a.pool < 0 || a.pool > 2 || a.layout < 0 || a.layout > 2) refuse("frozen: unknown pool or layout");
-  if (a.one_set && a.tile == 1) refuse("frozen: tile 1 has weights for each direction");
+  if (a.one_set && a.is_few()) refuse("frozen: few_channels has weights for each direction");
   if (a.pool && (a.out_h < 2 || a.out_w < 2)) refuse("frozen: nothing is left to pool");
   return a;
 }
@@ -86,24 +88,26 @@ uint16_t* bits_of(const std::optional<Tensor>& bits, const Numbers& a) {
 }
 
 const float* weights_of(const Tensor& u, const Numbers& a, bool rotated) {
-  const int64_t floats = winograd_weights_floats(static_cast<int>(a.tile), a.c_out, a.c_in, rotated);
+  const int64_t floats = transformed_floats(a.transformed(), a.c_out, a.c_in, rotated);
   return numbers_of<const float>(u, floats, "frozen: this layer's weights");
 }
 
-void run(const WinogradJob& job, const Tensor& space) {
-  winograd(job, memory_of<float>(space, winograd_workspace(job), "frozen: the work space"));
+void run(const Numbers& a, const WinogradJob& job, const Tensor& space) {
+  const Transformed algorithm = a.transformed();
+  const int64_t floats = transformed_workspace(algorithm, job);
+  convolve_transformed(algorithm, job, memory_of<float>(space, floats, "frozen: the work space"));
 }
 
 WinogradJob forward_job(const Numbers& a, const Decisions& d) {
   const Layout layout = static_cast<Layout>(a.layout);
-  return {static_cast<int>(a.tile), a.n, picture(layout, nullptr, a.c_in, a.h, a.w),
+  return {static_cast<int>(a.algorithm), a.n, picture(layout, nullptr, a.c_in, a.h, a.w),
           picture(blocked, nullptr, a.c_out, d.pooled_height(), d.pooled_width()), a.pad_top, a.pad_left,
           nullptr, nullptr, a.relu != 0, false, nullptr, &d, nullptr, nullptr};
 }
 
 WinogradJob backward_job(const Numbers& a, const Decisions& d) {
   const Layout layout = static_cast<Layout>(a.layout);
-  return {static_cast<int>(a.tile), a.n,
+  return {static_cast<int>(a.algorithm), a.n,
           picture(blocked, nullptr, a.c_out, d.pooled_height(), d.pooled_width()),
           picture(layout, nullptr, a.c_in, a.h, a.w), 2 - a.pad_top, 2 - a.pad_left,
           nullptr, nullptr, false, a.one_set != 0, d.bits ? &d : nullptr, nullptr, nullptr, nullptr};
@@ -120,7 +124,7 @@ void frozen_forward(const Tensor& from, const Tensor& u, const std::optional<Ten
   job.u = weights_of(u, a, false);
   if (bias) job.bias = numbers_of<float>(*bias, a.c_out, "frozen: the bias");
   if (outside.numel()) {
-    if (a.tile != 1) refuse("frozen: only tile 1 pads with other numbers than 0");
+    if (!a.is_few()) refuse("frozen: only few_channels pads with other numbers than 0");
     job.outside = numbers_of<float>(outside, a.c_in, "frozen: what is outside");
   }
   Picture copy = picture(planar, nullptr, a.c_out, decisions.pooled_height(), decisions.pooled_width());
@@ -128,7 +132,7 @@ void frozen_forward(const Tensor& from, const Tensor& u, const std::optional<Ten
     copy.data = pixels_of(*tap, a.n * copy.image);
     job.tap = &copy;
   }
-  run(job, space);
+  run(a, job, space);
 }
 
 void frozen_backward(const Tensor& gradient, const std::optional<Tensor>& bits, const Tensor& u, Tensor to,
@@ -144,13 +148,14 @@ void frozen_backward(const Tensor& gradient, const std::optional<Tensor>& bits, 
     more.data = pixels_of(*added, a.n * more.image);
     job.added = &more;
   }
-  run(job, space);
+  run(a, job, space);
 }
 
 int64_t frozen_space(bool backward, const Sizes& flat) {
   const Numbers a = numbers_from(flat);
   const Decisions decisions = a.decisions(nullptr);
-  return winograd_workspace(backward ? backward_job(a, decisions) : forward_job(a, decisions));
+  const WinogradJob job = backward ? backward_job(a, decisions) : forward_job(a, decisions);
+  return transformed_workspace(a.transformed(), job);
 }
 
 // A planar picture into the blocked layout; `numbers`: n, c, h, w.
@@ -219,8 +224,9 @@ int64_t frozen_moments_space(bool backward, int64_t channels) {
   return backward ? moments_backward_workspace(channels) : moments_workspace(channels);
 }
 
-int64_t prepared_floats(int64_t c_out, int64_t c_in, int64_t tile, bool rotated) {
-  return winograd_weights_floats(static_cast<int>(tile), c_out, c_in, rotated);
+int64_t prepared_floats(int64_t c_out, int64_t c_in, int64_t algorithm, bool rotated) {
+  if (!is_transformed(algorithm)) refuse("prepared_floats: algorithm expects 1, 4 or 6");
+  return transformed_floats(static_cast<Transformed>(algorithm), c_out, c_in, rotated);
 }
 
 }  // namespace
@@ -230,7 +236,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(fastconv, m) {
         "Tensor(b!)? bits, Tensor(c!)? tap, Tensor(d!) space, int[] numbers) -> ()");
   m.def("frozen_backward(Tensor gradient, Tensor? bits, Tensor u, Tensor(a!) to, Tensor? added, "
         "Tensor(b!) space, int[] numbers) -> ()");
-  m.def("prepared_floats(int c_out, int c_in, int tile, bool rotated) -> int");
+  m.def("prepared_floats(int c_out, int c_in, int algorithm, bool rotated) -> int");
   m.def("frozen_space(bool backward, int[] numbers) -> int");
   m.def("frozen_moments(Tensor features, Tensor(a!) mean, Tensor(b!) covariance, Tensor(c!) space, "
         "int[] numbers) -> ()");

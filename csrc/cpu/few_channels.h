@@ -21,7 +21,7 @@ struct Few {
 int64_t few_weights_floats(int64_t many, int64_t few);
 void few_weights(const float* weight, int64_t many, int64_t few, bool rotated, float* to);
 
-// A WinogradJob whose tile is 1: from few channels to many, or from many to few.
+// A WinogradJob from few channels to many, or from many to few; its tile is not read.
 void few_channels(const WinogradJob&);
 
 }  // namespace fastconv

@@ -14,7 +14,6 @@
 
 #include <algorithm>
 
-#include "few_channels.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "winograd_tiles.h"
@@ -228,7 +227,6 @@ void finish_strip(const WinogradJob& job, bool streamed, Window window, float* s
 }
 
 int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rotated) {
-  if (tile == 1) return few_weights_floats(c_out, c_in);
   const int64_t depth = rotated ? c_out : c_in, outputs = rotated ? c_in : c_out;
   const int64_t panel = kernels().winograd->panel, whole = std::max<int64_t>(panel, block_width);
   return (tile + 2) * (tile + 2) * panel_floats(depth) * (ceil_div(outputs, whole) * whole / panel);
@@ -236,7 +234,6 @@ int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rota
 
 void winograd_weights(int tile, const float* weight, int64_t c_out, int64_t c_in, bool rotated,
                       float* u) {
-  if (tile == 1) return few_weights(weight, c_out, c_in, rotated, u);
   const int64_t depth = rotated ? c_out : c_in, outputs = rotated ? c_in : c_out;
   const int64_t elements = (tile + 2) * (tile + 2), panel = kernels().winograd->panel;
   const int64_t out_stride = rotated ? 9 : c_in * 9, in_stride = rotated ? c_in * 9 : 9;
@@ -250,7 +247,6 @@ void winograd_weights(int tile, const float* weight, int64_t c_out, int64_t c_in
 }
 
 int64_t winograd_workspace(const WinogradJob& job) {
-  if (job.tile == 1) return 0;
   const Plan p = plan_for(job);
   const int64_t threads = thread_count();
   const int64_t own = share_floats(p) + (p.shared ? 0 : p.v_floats);
@@ -258,7 +254,6 @@ int64_t winograd_workspace(const WinogradJob& job) {
 }
 
 void winograd(const WinogradJob& job, float* workspace) {
-  if (job.tile == 1) return few_channels(job);
   const Plan p = plan_for(job);
   WinogradJob with_own = job;
   if (p.u_floats) {

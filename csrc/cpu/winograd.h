@@ -23,7 +23,7 @@ int64_t winograd_weights_floats(int tile, int64_t c_out, int64_t c_in, bool rota
 //   added    the gradient that arrives at `to` from a tap
 //   outside  by channel, what `from` is beyond its border instead of 0; for few channels alone
 struct WinogradJob {
-  int tile;  // 4, 6; or 1: few channels, by the definition (few_channels.h)
+  int tile;  // 4 or 6; few_channels.h's algorithm has none
   int64_t n;
   Picture from, to;
   int64_t top, left;  // padding; negative crops

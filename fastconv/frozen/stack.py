@@ -289,6 +289,10 @@ class Frozen(nn.Module):
         weights = (layer.weight for layer in self._layers if isinstance(layer, nn.Conv2d))
         return next((weight.device.type for weight in weights), "cpu")
 
+    def is_fused(self) -> bool:
+        """Whether the native backend runs all layers in one go, none of them by torch."""
+        return all(piece.run is not None for piece in self._made_pieces(self._device()))
+
     def memory(self, h: int, w: int, n: int = 1) -> int:
         """Bytes that the native backend keeps for pictures of n x h x w, known beforehand.
 

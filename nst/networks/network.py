@@ -114,6 +114,13 @@ class Network(nn.Module):
             pairs = [Moments(*map(scaling.behind, pair)) for pair in pairs]
         return dict(zip(tapped, wide)), dict(zip(known, pairs))
 
+    def fused_bytes(
+        self, features: Sequence[str], moments: Sequence[str], hw: tuple[int, int]
+    ) -> int:
+        """What a fused run keeps for pictures of hw; 0 if some of the layers are not fused."""
+        _, run = self._run_for(features, moments)
+        return run.memory(*hw) if run.is_fused() else 0
+
     def features(self, rgb: Tensor, *layers: str) -> dict[str, Tensor]:
         """The features (n, c, h, w) at these layers."""
         return self.read(rgb, features=layers)[0]

@@ -5,6 +5,7 @@ Shapes come from running the stack on torch's meta device, which computes nothin
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class LayerRow:
     convolutions: tuple[ConvGeometry, ...]
 
     @property
+    def values(self) -> int:
+        """Numbers in its output."""
+        return self.bytes // 4
+
+    @property
     def multiply_adds(self) -> int:
         """Of its convolutions, which are nearly all of its work."""
         return sum(
@@ -53,8 +59,9 @@ def survey(
     x = torch.empty(1, 3, *hw, device="meta")
     last, pooling = layers or layer_names(name)[-1:], pooling or kind_of(name).pooling
     for layer, module in cut_stack(name, last, pooling):
-        with _watching(module) as convolutions:
-            x = module.eval()(x)
+        shapes = copy.deepcopy(module).to("meta").eval()  # a stack that is trained has real weights
+        with _watching(shapes) as convolutions:
+            x = shapes(x)
         parameters = sum(p.numel() for p in module.parameters())
         shape = (x.shape[1], x.shape[2], x.shape[3])
         what, done = type(module).__name__, tuple(convolutions)
@@ -143,51 +150,3 @@ def _kernels(backend: str, convolutions: Sequence[ConvGeometry]) -> str:
         for g in convolutions
     )
     return f"native {', '.join(names)}"
-
-
-# Measured on Linux: an interpreter with torch and this package in it, before any picture.
-BASE_BYTES = 400 * 2**20
-
-
-def estimated_bytes(
-    name: str | Kind,
-    layers: Sequence[str],
-    hw: tuple[int, int],
-    history: int,
-    value_bytes: int = 4,
-) -> int:
-    """Memory at the peak of a step at hw, about: what autograd keeps, and what moves.
-
-    Kept: the outputs of all layers but the convolutions (a ReLU keeps its output, the next
-    convolution the same tensor), a pooling's int64 indices, L-BFGS's pairs of pictures.
-    Moving: three tensors as large as the largest (one forward, two in the backward pass).
-    """
-    rows = survey(name, hw, layers, "max")  # which needs most
-    kept = sum(row.bytes for row in rows if row.what != "Conv2d")
-    kept += sum(row.bytes for row in rows if row.name in layers)
-    indices = sum(2 * row.bytes for row in rows if row.what == "MaxPool2d")
-    moving = 4 * max(row.bytes for row in rows)
-    weights = 4 * sum(row.parameters for row in rows)
-    pictures = (2 * history + 12) * 3 * hw[0] * hw[1] * value_bytes
-    return BASE_BYTES + (kept + moving) * value_bytes // 4 + indices + weights + pictures
-
-
-def largest_size(
-    name: str | Kind,
-    layers: Sequence[str],
-    hw: tuple[int, int],
-    history: int,
-    value_bytes: int,
-    limit: int,
-) -> int:
-    """The longest side, of pictures shaped like hw, whose run fits into `limit` bytes; or 0."""
-    low, high = 0, max(hw)
-    while low < high:
-        middle = (low + high + 1) // 2
-        smaller = max(1, hw[0] * middle // max(hw)), max(1, hw[1] * middle // max(hw))
-        try:
-            fits = estimated_bytes(name, layers, smaller, history, value_bytes) <= limit
-        except RuntimeError:  # too small for the pools
-            fits = True
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low

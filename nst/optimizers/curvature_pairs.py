@@ -37,6 +37,12 @@ def pairs_for(g: Tensor, count: int) -> Pairs | NativePairs:
     return (NativePairs if is_native else Pairs)(g, count)
 
 
+def pair_bytes(device: torch.device, dtype: torch.dtype) -> int:
+    """Bytes that a number of a kept pair takes."""
+    is_native = device.type == "cpu" and dtype == torch.float32 and has("native")
+    return 2 if is_native else dtype.itemsize
+
+
 class Pairs:
     """All of it is one matrix.
 

@@ -20,7 +20,7 @@ from nst.networks.stacks import (
     load_stack,
     use_pooling_scale,
 )
-from nst.networks.survey import estimated_bytes, largest_size, survey, table
+from nst.networks.survey import survey, table
 from nst.networks.table import NETWORKS, kind_of, shortest_side
 from nst.networks.weights import Weights, _checked, obtain
 from nst.training.torchvision_import import import_torchvision
@@ -205,17 +205,6 @@ def test_of_the_native_backend_the_table_names_the_algorithm() -> None:
 def test_a_size_below_the_pools_is_refused_in_words() -> None:
     with pytest.raises(ConfigError, match="size 8x8: vgg19 needs sides of 32 pixels or more"):
         table("vgg19", (8, 8), "torch")
-
-
-def test_memory_grows_with_the_picture_and_the_largest_size_fits() -> None:
-    layers = ["relu4_2", "relu5_1"]
-    small = estimated_bytes("vgg19", layers, (256, 256), 20)
-    large = estimated_bytes("vgg19", layers, (512, 512), 20)
-    assert small < large
-    middle = (small + large) // 2
-    side = largest_size("vgg19", layers, (512, 512), 20, 4, middle)
-    assert 256 < side < 512
-    assert estimated_bytes("vgg19", layers, (side, side), 20) <= middle
 
 
 def test_weights_of_another_network_do_not_pass() -> None:
