@@ -5,8 +5,8 @@
 
 The network is asked of the frozen stack where the native backend fuses all of it (its arena, one
 bit per element, transformed weights).  Elsewhere it is what autograd keeps until the backward pass:
-the outputs of ReLUs and pools, the indices of max pooling, the centred features of moments, and two
-tensors as large as the largest on the move.  docs/memory.md has both beside measured peaks.
+the outputs of ReLUs and pools, the indices of max pooling, the centred features of moments, and one
+tensor as large as the largest on the move.  docs/memory.md has both beside measured peaks.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from .survey import survey
 from .table import Kind
 
 BASE_BYTES = 260 * 2**20  # measured on Linux, Python 3.11 and torch 2.13, in November 2026
-LIBRARY_BYTES = 70 * 2**20  # what torch's convolutions keep for themselves, measured alike
-MOVING = 2.2  # tensors as large as the largest, in the backward pass of the first layers
+# Pictures that the losses take while the arena is there; with autograd they come after its peak.
+BESIDE_THE_ARENA = 24
+LIBRARY_BYTES = 100 * 2**20  # what torch's convolutions keep for themselves, measured alike
+MOVING = 1.0  # tensors as large as the largest, while the first layers go backward
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def _fused_bytes(read: Readings, hw: tuple[int, int]) -> int:
         for _, module in stack:
             module.to_empty(device="cpu").requires_grad_(False)
     network = Network(read.kind, stack, read.backend, read.padding, read.precision)
-    return network.fused_bytes(read.features, read.moments, hw)
+    kept = network.fused_bytes(read.features, read.moments, hw)
+    return kept and kept + BESIDE_THE_ARENA * 3 * hw[0] * hw[1] * 4
 
 
 def _autograd_bytes(read: Readings, hw: tuple[int, int]) -> int:

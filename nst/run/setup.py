@@ -21,9 +21,7 @@ from ..networks.weights import Weights, expected_kind
 from ..optimizers.curvature_pairs import pair_bytes
 from .pyramid import Level, levels
 
-# Pictures of a run's size: contents, x, gradient, moments, copies while reading, resizing, writing.
-# Measured at 256, 512 and 1024 px in November 2026.
-PICTURES = 40
+PICTURES = 16  # of a run's size: content, styles, x, its gradient, moments, copies on the way
 
 
 @dataclass(frozen=True)
