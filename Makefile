@@ -63,7 +63,7 @@ sanitize: $(READY)
 	$(BIN)/cmake --build $(SANITIZED)
 	LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	  FASTCONV_TEST_EXTENSION=$(abspath $(SANITIZED))/_C.abi3.so \
-	  $(BIN)/python -m pytest -q tests/fastconv tests/nst/test_compact.py tests/nst/test_pairs.py -k "(native or winograd or frozen or kept or gradients or compact or pairs or distance or matrix_unit) and not compile and not fresh_memory and not cuda"
+	  $(BIN)/python -m pytest -q tests/fastconv -k "(native or winograd or frozen or kept or gradients or packed_rows or distance or matrix_unit) and not compile and not fresh_memory and not cuda"
 
 # Every operator with 2, 3 and 7 threads, a data race in native code fatal.  The build starts its own
 # threads (csrc/cpu/parallel.h).  A fixed layout of addresses: with a random one, kernels from 6.6 on

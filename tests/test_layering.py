@@ -6,7 +6,9 @@ The sources are parsed, not run, so that imports inside functions count as well.
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 from source_imports import PACKAGES, imports_of, modules, nodes, unit
@@ -19,7 +21,7 @@ ROWS = {
         ("fastconv.cli",),
         ("fastconv",),
         ("fastconv.tools", "fastconv.mechanics"),
-        ("fastconv.distance", "fastconv.lessons"),
+        ("fastconv.distance", "fastconv.lessons", "fastconv.packed"),
         ("fastconv.frozen",),
         ("fastconv.modules",),
         ("fastconv.functional",),
@@ -90,6 +92,14 @@ def test_fastconv_does_not_know_nst() -> None:
     for name in modules():
         if name.split(".")[0] == "fastconv":
             assert not any(target.split(".")[0] == "nst" for target in imports_of(name)), name
+
+
+def test_native_code_does_not_know_nst() -> None:
+    folder = Path(__file__).parent.parent / "csrc"
+    sources = [path for path in folder.rglob("*") if path.is_file()]
+    assert sources
+    for path in sources:
+        assert not re.search(r"\bnst\b|l-?bfgs", path.read_text(encoding="utf-8"), re.I), path
 
 
 @pytest.mark.parametrize("package", PACKAGES)

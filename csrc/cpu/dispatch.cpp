@@ -30,7 +30,7 @@ namespace fastconv {
   extern const GramKernels gram_kernels;                  \
   extern const GramSums gram_sums;                        \
   extern const GramProducts gram_products;                \
-  extern const PairsKernels pairs_kernels;                \
+  extern const PackedRowsKernels packed_rows_kernels;     \
   }
 // `products`: the set whose multiplications Winograd's algorithms use, and moments of many channels;
 // `squares`: the products of the general path on a matrix unit, or null.
@@ -44,7 +44,7 @@ namespace fastconv {
    &isa::winograd_grad_weight_f4, &isa::winograd_grad_weight_f6,           \
    &isa::gram_kernels,            {&isa::gram_sums, &products::gram_sums}, \
    {&isa::gram_products,          &products::gram_products},               \
-   &isa::pairs_kernels,           squares}
+   &isa::packed_rows_kernels,     squares}
 #define FASTCONV_TABLE(isa) FASTCONV_TABLE_WITH(#isa, isa, isa, nullptr)
 
 #ifdef FASTCONV_X86

@@ -267,45 +267,24 @@ struct WinogradGradWeight {
   void (*weights)(const float* du, int64_t element, int64_t count, float* dw);
 };
 
-// A piece of what a move of L-BFGS goes through (ops_pairs.cpp); counts in numbers.
-struct PairsLook {
-  const float* x;
-  const float* g;
-  const float* before;  // the gradient at the last place, or null
-  float* push;
-  float* y;
-  int64_t count;
-};
-
-struct PairsBox {
-  float low, high;
-};
-
-// A piece of a row, times its scale, and one that is read next, to be fetched meanwhile.
-struct PairsRow {
-  const int16_t* row;
+// A block of a row of 16-bit integers (ops_packed_rows.cpp), its scale, and one that is read next, to be fetched
+// meanwhile.
+struct PackedBlock {
+  const int16_t* integers;
   float scale;
   const int16_t* soon;
   int64_t count;  // a multiple of `whole`
 };
 
-struct PairsKernels {
+struct PackedRowsKernels {
   static constexpr int64_t whole = 32;
-  static constexpr int seen = 3;
-  // push = free g,  y = free (g - before);  free = 0 where x - g is beyond a wall that x is at, else 1.
-  // The sum of push^2.
-  double (*look)(const PairsLook&, PairsBox);
-  // The scale of a piece, a power of two, with which `to` are integers; `from` becomes what they stand for,
-  // with zeros up to a whole piece.
-  float (*pack)(float* from, int64_t count, int16_t* to);
-  // sums[i] += row . with[i]
-  void (*multiply)(const PairsRow&, const float* const (&with)[seen], double (&sums)[seen]);
-  // to += factor row
-  void (*add)(const PairsRow&, float factor, float* to);
-  // step = free (step + factor g); its absolute sum
-  double (*push)(const float* x, const float* g, float factor, PairsBox, int64_t count, float* step);
-  // x becomes x + factor step, at most a wall; step becomes the way it went
-  void (*go)(float factor, PairsBox, int64_t count, float* x, float* step);
+  static constexpr int together = 3;  // vectors that a row is multiplied with
+  // The scale of a block, a power of two, with which `to` are integers; `count` a multiple of `whole`.
+  float (*pack)(const float* from, int64_t count, int16_t* to);
+  // multiply[n - 1]: sums[k] += block . with[k] for k < n
+  void (*multiply[together])(const PackedBlock&, const float* const* with, double* sums);
+  // to += factor block
+  void (*add)(const PackedBlock&, float factor, float* to);
 };
 
 struct Kernels {
@@ -325,7 +304,7 @@ struct Kernels {
   const GramKernels* gram;
   const GramSums* gram_sums[2];  // [1]: of many channels
   const GramProducts* gram_products[2];
-  const PairsKernels* pairs;
+  const PackedRowsKernels* packed_rows;
   const SquareKernels* squares = nullptr;  // where there is a matrix unit
 };
 

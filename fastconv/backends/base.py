@@ -12,7 +12,7 @@ stride, dilation and padding, and sums over all indices that do not stand on the
 Everything else in `Backend` has a default, which `completed` adds to a module that leaves it out.
 
 None of them needs to know about autograd: `functional.py` is differentiable on their behalf.
-To add a backend, write such a module and give it a row in `fastconv/registry.py`.
+To add a backend, write such a module and give it a row in `table.py`.
 """
 
 from __future__ import annotations

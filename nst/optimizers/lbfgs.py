@@ -13,9 +13,9 @@ from .quasi_newton import QuasiNewtonMove
 class LBFGS(Optimizer):
     """L-BFGS without line search: one evaluation per step.
 
-    x stays in the range of colours: the walls are a part of how it moves, since pairs tell of
-    the curvature only if x is where they say (clamping it behind L-BFGS's back, as many do, lets
-    the run leap out of the picture sooner or later).  At a new scale the pairs go on, resized.
+    x stays in the range of colours: the bounds are a part of each move, since a pair holds the
+    curvature along s only if x moved by s (to clamp x afterwards, as many do, makes the run diverge
+    sooner or later).  At a new scale the pairs are kept, resized.
 
     BOLDNESS is between what torch does, 0, and 1/2, which needs fewer steps yet but has the loss
     rise to its double now and then.
@@ -24,9 +24,9 @@ class LBFGS(Optimizer):
     next one that is bad at once starts the memory afresh.  After RECOVERY good steps a halving is
     taken back.
 
-    A step is shortened to LONGEST on average over the values: the first pair of curvature comes
-    from a hair's breadth and can be little but rounding, and the step after it then leads far
-    out of the range of colours, at any step size and every time the memory is started anew.
+    A step is shortened to LONGEST on average over the values: the first pair comes from a very
+    short step and can be little but rounding, and the step after it then leads far out of the range
+    of colours, at any step size and every time the memory is started anew.
     """
 
     LONGEST = 0.05
@@ -52,7 +52,7 @@ class LBFGS(Optimizer):
         return self.LONGEST / 2**self.halvings
 
     def enlarge(self, hw: tuple[int, int]) -> None:
-        """The pairs are kept, resized: most of what they tell of holds at every size."""
+        """The pairs are kept, resized: most of the curvature is the same at every size."""
         before = self.inner
         super().enlarge(hw)
         before.enlarge(hw)

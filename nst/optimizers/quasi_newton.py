@@ -18,25 +18,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastconv import packed
+from fastconv.packed import Packed
+
 State = dict[str, Any]
 Box = tuple[float, float]
 EVERYWHERE: Box = (-math.inf, math.inf)
 
 
-def free_of(x: Tensor, g: Tensor, box: Box, room: Tensor | None = None) -> Tensor:
-    """1 where x can go along -g, 0 where it rests: at a wall that g presses it against, or where g
-    is so small that x - g is x.
+def free_variables(x: Tensor, g: Tensor, box: Box, out: Tensor | None = None) -> Tensor:
+    """1 where x can move along -g, 0 in the active set: at a bound that -g points out of, or where
+    g is so small that x - g is x.
 
-    As numbers, in `room`: a product with truth values takes twice the time.
+    As numbers: a product with truth values takes twice the time.
     """
-    return torch.sub(x, g, out=room).clamp_(*box).ne_(x)
+    return torch.sub(x, g, out=out).clamp_(*box).ne_(x)
 
 
-def step_within(x: Tensor, step: Tensor, box: Box, room: Tensor) -> None:
-    """Moves x by `step`, at most up to the walls of the box; `step` becomes the way it went."""
-    torch.add(x, step, out=room).clamp_(*box)
-    torch.sub(room, x, out=step)
-    x.copy_(room)
+def step_within(x: Tensor, step: Tensor, box: Box, buffer: Tensor) -> None:
+    """Moves x by `step`, at most up to its bounds; `step` becomes the difference."""
+    torch.add(x, step, out=buffer).clamp_(*box)
+    torch.sub(buffer, x, out=step)
+    x.copy_(buffer)
 
 
 Number = TypeVar("Number", float, Tensor)
@@ -55,9 +58,9 @@ class QuasiNewtonMove(ABC):
     """x <- x + rate d within a box,  d = -H g, where H is built of the last `history` pairs (s, y).
 
     s = x' - x and y = g' - g from one place to the next; the first move has length
-    rate min(|g|_1, 1), and none is longer than `longest` on average.  Values that are not free
-    (`free_of`) rest: the move is one in all the others, and g, y and d are 0 there.  s is the way
-    that x went in truth, at most up to the walls.  H starts from c of the newest pair (`scale_of`).
+    rate min(|g|_1, 1), and none is longer than `longest` on average.  Values in the active set stay
+    (`free_variables`): the move is one in the free variables, and g, y and d are 0 elsewhere.  s is
+    x' - x after the bounds have cut it.  H starts from c of the newest pair (`scale_of`).
     """
 
     LEAST = 1e-10  # of s.y: below, a pair says nothing about the curvature
@@ -97,18 +100,12 @@ class QuasiNewtonMove(ABC):
     def load(self, state: State) -> None: ...
 
 
-PIECE = 2048  # numbers with a scale of their own, where they are packed
-Packed = tuple[Tensor, Tensor]  # integers in the numbers' shape, and the scales of their pieces
-Kept = Tensor | Packed
+Stored = Tensor | Packed
 
 
-def unpacked(kept: Kept) -> Tensor:
-    """A pair's s or y as numbers: the other form's states have them packed (curvature_pairs.py)."""
-    if isinstance(kept, Tensor):
-        return kept
-    integers, scales = kept
-    each = scales.repeat_interleave(PIECE)[: integers.numel()]
-    return integers * each.view(integers.shape)
+def unpacked(stored: Stored) -> Tensor:
+    """A pair's s or y as numbers: the compact form's states may have them in 16 bits."""
+    return stored if isinstance(stored, Tensor) else packed.unpacked(stored)
 
 
 def resized(t: Tensor, hw: tuple[int, int]) -> Tensor:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .quasi_newton import QuasiNewtonMove, State, free_of, resized, scale_of, step_within, unpacked
+from .quasi_newton import (
+    QuasiNewtonMove,
+    State,
+    free_variables,
+    resized,
+    scale_of,
+    step_within,
+    unpacked,
+)
 
 
 class TwoLoopMove(QuasiNewtonMove):
@@ -22,22 +30,22 @@ class TwoLoopMove(QuasiNewtonMove):
         self.step: Tensor | None = None  # s from there to here
 
     def move(self, x: Tensor, g: Tensor) -> bool:
-        is_free = free_of(x, g, self.box)
-        push = g * is_free
+        free = free_variables(x, g, self.box)
+        reduced = g * free
         if self.before is not None:
-            self._remember((g - self.before) * is_free)
-            step = self._direction(push).mul_(is_free)
+            self._remember((g - self.before) * free)
+            step = self._direction(reduced).mul_(free)
         elif self.pairs:
-            step = self._direction(push).mul_(is_free)
+            step = self._direction(reduced).mul_(free)
         else:
-            step = push * -min(1.0, 1.0 / max(float(push.abs().sum()), 1e-30))
-        if not _dot(step, push) <= 0:
+            step = reduced * -min(1.0, 1.0 / max(float(reduced.abs().sum()), 1e-30))
+        if not _dot(step, reduced) <= 0:
             return False
         step.mul_(self.rate)
         mean = float(torch.linalg.vector_norm(step, 1)) / step.numel()
         if mean > self.longest:
             step.mul_(self.longest / mean)
-        step_within(x, step, self.box, room=torch.empty_like(step))
+        step_within(x, step, self.box, buffer=torch.empty_like(step))
         self.before, self.step = g.clone(), step
         return True
 
@@ -50,9 +58,9 @@ class TwoLoopMove(QuasiNewtonMove):
             self.scale = scale_of(product, _dot(y, y), _dot(s, s), self.boldness)
             self.pairs = [*self.pairs, (s, y, product)][-self.history :]
 
-    def _direction(self, push: Tensor) -> Tensor:
+    def _direction(self, reduced: Tensor) -> Tensor:
         """d = -H g."""
-        q = -push
+        q = -reduced
         shares = []
         for s, y, product in reversed(self.pairs):
             shares.append(_dot(s, q) / product)

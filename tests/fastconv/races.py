@@ -20,6 +20,7 @@ from torch import nn
 from fastconv import conv2d, gram_distance, mean_square
 from fastconv.backends import native, prepared
 from fastconv.frozen import freeze
+from fastconv.packed import PackedRows
 
 THREADS = (2, 3, 7)
 
@@ -103,19 +104,13 @@ def distances() -> None:
     gram_distance((mean, covariance), torch.rand(100, 100)).backward()  # type: ignore[arg-type]
 
 
-def moves() -> None:
-    """A move of L-BFGS with two pairs, several parts of rows long."""
-    ops, pairs, count = torch.ops.fastconv, 2, 70003
-    length, rows = -(-count // 32) * 32, 2 * pairs + 2
-    matrix = torch.zeros(rows, length, dtype=torch.int16)
-    scales = torch.zeros(rows, -(-count // 2048))
-    step, before, found = torch.zeros(length), torch.zeros(count), torch.zeros(3, rows + 1).double()
-    x, shares = torch.rand(count), torch.rand(2 * pairs + 1).double()
-    for placed in (False, True):
-        g = torch.randn(count)
-        ops.pairs_look(x, g, placed, 0.0, 1.0, matrix, scales, step, before, found)
-        ops.pairs_go(x, g, matrix, scales, step, torch.tensor([2, 4]), shares, 0.1, 0.0, 1.0)
-    ops.pairs_pack(torch.randn(count), matrix[:1], scales[:1])
+def packed_rows() -> None:
+    """Several parts of rows long."""
+    matrix, numbers = PackedRows(4, 70003), torch.randn(4, 70003)
+    for row in range(3):
+        matrix.put(row, numbers[row])
+    matrix.products(numbers)
+    matrix.combine(torch.randn(4).double())
 
 
 def fingerprints() -> None:
@@ -130,7 +125,7 @@ def integers() -> None:
 def operators() -> Iterator[tuple[str, int]]:
     for threads in THREADS:
         os.environ["FASTCONV_THREADS"] = str(threads)
-        for work in (convolutions, stacks, distances, moves, fingerprints, integers):
+        for work in (convolutions, stacks, distances, packed_rows, fingerprints, integers):
             work()
             yield work.__name__, threads
 

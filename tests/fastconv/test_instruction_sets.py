@@ -24,8 +24,7 @@ WHOLE = (
     "test_threads.py",
     "test_frozen_moments.py",
     "test_distance.py",
-    "../nst/test_compact.py",
-    "../nst/test_pairs.py",
+    "test_packed_rows.py",
 )
 
 

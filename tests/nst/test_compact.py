@@ -1,4 +1,4 @@
-"""L-BFGS in the compact form against torch's, against the form in two passes, and unasked."""
+"""The compact form of L-BFGS against torch's and the two-loop recursion; it reads no number."""
 
 from __future__ import annotations
 

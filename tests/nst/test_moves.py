@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nst.optimizers.adam import AdamMove, Plateau
 from nst.optimizers.compact_lbfgs import CompactMove
-from nst.optimizers.quasi_newton import free_of, scale_of
+from nst.optimizers.quasi_newton import free_variables, scale_of
 from nst.optimizers.two_loop_lbfgs import TwoLoopMove
 
 
@@ -105,7 +105,7 @@ BOX = (0.0, 1.0)
 @FORMS
 @pytest.mark.parametrize("boldness", [0.0, 0.25])
 def test_lbfgs_finds_the_lowest_place_in_the_box(form: type, boldness: float) -> None:
-    """The bottom of the bowl lies beyond the walls for two values of three."""
+    """The bottom of the bowl lies beyond the bounds for two values of three."""
     slope = torch.logspace(0, 2, 24, dtype=torch.float64).view(1, 3, 2, 4)
     bottom = torch.tensor([-2.0, 0.4, 1.7], dtype=torch.float64).view(1, 3, 1, 1)
     mixed = torch.eye(24, dtype=torch.float64) + 0.01
@@ -119,7 +119,7 @@ def test_lbfgs_finds_the_lowest_place_in_the_box(form: type, boldness: float) ->
         move.move(x, gradient())
         assert 0 <= float(x.min()) <= float(x.max()) <= 1
     g = gradient()
-    is_free = free_of(x, g, BOX)
+    is_free = free_variables(x, g, BOX)
     assert 0 < int(is_free.sum()) < x.numel()
     assert float((g * is_free).abs().max()) < 1e-6, "free values are where nothing pulls them"
     assert not is_free[(g < 0) & (x == 1)].any()
@@ -127,10 +127,10 @@ def test_lbfgs_finds_the_lowest_place_in_the_box(form: type, boldness: float) ->
 
 
 @FORMS
-def test_lbfgs_remembers_the_way_that_x_went_up_to_the_wall(form: type) -> None:
+def test_lbfgs_remembers_the_step_as_its_bounds_have_cut_it(form: type) -> None:
     move, x = form(1.0, 5, box=BOX), torch.tensor([0.5, 0.0, 0.0, 1.0]).view(1, 1, 2, 2)
     move.move(x, torch.tensor([-2.0, 1.0, -1.0, 0.5]).view(1, 1, 2, 2))
-    length = 1 / 3.5  # the second value rests at its wall, and counts for nothing
+    length = 1 / 3.5  # the second value is in the active set, and counts for nothing
     expected = torch.tensor([1.0, 0.0, length, 1 - 0.5 * length]).view(1, 1, 2, 2)
     torch.testing.assert_close(x, expected)
     torch.testing.assert_close(

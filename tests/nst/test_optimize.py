@@ -42,7 +42,7 @@ def optimizer(name: str, notes: list[str] | None = None, **options: Any) -> Opti
     return kind(x, config, (notes if notes is not None else []).append)
 
 
-@pytest.fixture(params=[TwoLoopMove, CompactMove], ids=["two passes", "compact"], autouse=True)
+@pytest.fixture(params=[TwoLoopMove, CompactMove], ids=["two loops", "compact"], autouse=True)
 def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything here holds in both of L-BFGS's forms."""
     place = "nst.optimizers.lbfgs.lbfgs_move"
