@@ -8,7 +8,8 @@ that the help shows follow from them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ from ..config.toml import read_toml
 from ..errors import CheckpointError, ConfigError
 
 Parse = Callable[..., Any]
+# Bytes of a name that is made up.  Systems take 255, and numbers and suffixes are added to it.
+LONGEST_STEM = 200
 
 
 @dataclass(frozen=True)
@@ -78,18 +81,27 @@ def stylize_config(words: list[str], parse: Parse) -> Call | None:
             "expected CONTENT and STYLE: nst stylize photo.jpg painting.jpg -o out.png"
         )
     if options["output"] is None and call.resume is None:
-        options["output"] = _new_name("-".join(Path(path).stem for path in (given[0], *given[1])))
+        options["output"] = _new_name([Path(path).stem for path in (given[0], *given[1])])
     config = StyleConfig(**options, preset=call.preset)
     return Call(*given, config, call.resume, call.dry_run, call.show, call.profile, call.quiet)
 
 
-def _new_name(stem: str) -> Path:
-    """A name that was not asked for replaces no picture that is there."""
+def _new_name(stems: Sequence[str]) -> Path:
+    """A name that was not asked for: short enough, and of no picture that is there."""
+    stem = "-".join(stems)
+    if len(os.fsencode(stem)) > LONGEST_STEM:
+        each = max(1, LONGEST_STEM // len(stems) - 1)
+        stem = _cut("-".join(_cut(one, each) for one in stems), LONGEST_STEM)
     path, number = Path(f"{stem}.png"), 1
-    while path.exists():
+    while os.path.lexists(path):
         number += 1
         path = Path(f"{stem}-{number}.png")
     return path
+
+
+def _cut(text: str, longest: int) -> str:
+    """The beginning of a name, of at most so many bytes and of whole characters."""
+    return os.fsencode(text)[:longest].decode(errors="ignore")
 
 
 def _form(base: StyleConfig) -> type:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, WeightsError
+from ..files import LARGEST_WEIGHTS, check_file
 from .builtin import ABOUT_BUILTIN, builtin_state
 from .stacks import State, cut_stack, layer_names, state_digest
 from .table import Kind, kind_of
@@ -148,8 +149,7 @@ def from_file(name: str, path: Path) -> Weights:
 
 def read_state(path: Path) -> State:
     """The tensors of a .safetensors or .pth file; code in a .pth is refused, never run."""
-    if not path.is_file():
-        raise WeightsError(f"weights file {path} does not exist")
+    check_file(path, WeightsError, "weights file", LARGEST_WEIGHTS)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -23,6 +23,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..errors import PictureError
+from ..files import LARGEST_PICTURE, read_file
 
 SMALLEST_SIDE = 8
 LARGEST_PIXELS = 178_956_970  # where Pillow itself refuses; 2.1 GB as float32
@@ -65,15 +66,7 @@ def too_many_pixels(name: str, got: str) -> str:
 
 
 def from_path(path: Path) -> Picture:
-    if path.is_dir():
-        raise PictureError(f"{path}: expected a picture, got a folder; name a file in it")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such file; check the name and the folder") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PictureError(f"{path}: expected a readable file, got: {reason}") from error
+    data = read_file(path, PictureError, "picture", LARGEST_PICTURE)
     if not data:
         raise PictureError(f"{path}: expected a picture, got an empty file; fetch it again")
     try:

@@ -8,7 +8,6 @@ from the same pictures by the same code.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +75,6 @@ def load(path: Path, given: Mapping[str, Any] | None = None) -> Checkpoint:
 
     `given` are options in whose place the run had objects of the user's own.
     """
-    if path.is_dir():
-        raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
-    if not os.access(path, os.R_OK):
-        raise CheckpointError(f"checkpoint {path} cannot be read: no permission")
     otherwise = "finish the run with the nst that began it, or start anew"
     content = load_sealed(path, MARK, VERSION, "a checkpoint of nst", otherwise)
     try:

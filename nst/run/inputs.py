@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..config.options import STARTS, StyleConfig
 from ..errors import ConfigError, PictureError, did_you_mean
+from ..files import shown
 from ..pictures.colour import match_colour
 from ..pictures.sizing import Picture, fit_style, load_picture, parse_size, resize
 
@@ -71,9 +71,9 @@ def with_start(config: StyleConfig, content: Picture, styles: list[Picture]) -> 
 
 def _existing(init: Any) -> Any:
     """A picture to start from, or PictureError where a word for one was mistyped."""
-    if isinstance(init, str | os.PathLike) and not Path(init).exists():
+    if isinstance(init, str | os.PathLike) and not os.path.lexists(init):
         raise PictureError(
-            f"init {init}: expected a file that is there, or a word: "
+            f"init {shown(init)}: expected a file that is there, or a word: "
             f"{did_you_mean(str(init), STARTS)}"
         )
     return init

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, PictureError
+from ..files import missing_folder, shown
 from ..pictures.decoding import from_path
 from ..pictures.sizing import resize
 from .options import TrainOptions
@@ -52,9 +53,11 @@ def from_folder(folder: Path, side: int, note: Note = lambda text: None) -> Pict
 
     Those that cannot be read are left out, and told of.
     """
-    if not folder.is_dir():
+    if missing := missing_folder(folder):
         known = ", ".join(DATASETS)
-        raise ConfigError(f"data expects {known} or a folder of pictures, got '{folder}'")
+        raise ConfigError(
+            f"data expects {known} or a folder of pictures; {shown(folder)} {missing}"
+        )
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and _pictures_in(p))
     found = [(path, i) for i, c in enumerate(classes) for path in _pictures_in(folder / c)]
     if not found:

@@ -39,6 +39,8 @@ def train(
     """Train, keep checkpoints, evaluate, and write the network; Ctrl-C keeps what is there."""
     watcher = watcher or Watcher()
     check_folder(options.output)
+    if options.tensorboard is not None:
+        check_folder(options.tensorboard / "events")
     check_apart({"output": options.output}, {"the weights to start from": options.start or None})
     with _threads(options.threads):
         return _train(options, watcher, pictures or load(options, watcher.note))
