@@ -22,7 +22,7 @@ from .run import checkpoint as checkpoints
 from .run.engine import Engine
 from .run.inputs import Inputs, fitted_styles, load_content, load_inputs, load_styles, with_start
 from .run.observer import Observer, Observers
-from .run.plan import plan_in_words
+from .run.plan import check_memory, plan_in_words
 from .run.result import Result
 from .run.run import MoreTerms, Run, no_more_terms
 from .run.setup import Setup
@@ -114,7 +114,7 @@ class Stylizer:
 
     def _run(self, content: Any, observer: Observer | None, more_terms: MoreTerms) -> Run:
         picture = load_content(self.config, content)
-        self.engine.setup.check_memory(picture.hw)
+        check_memory(self.engine.setup, picture.hw)
         inputs = with_start(self.config, picture, self._styles_for(picture))
         return Run(self.engine, inputs, observer or self.observer, more_terms)
 
@@ -156,7 +156,7 @@ def stylize(
     inputs, sources = _inputs(config, content, style)
     setup = Setup.expected(config)
     setup.levels(inputs.content.hw)
-    setup.check_memory(inputs.content.hw)
+    check_memory(setup, inputs.content.hw)
     run = Run(Engine.prepare(setup, observer), inputs, observer)
     return _painted(run, config, sources, None, callback)
 
@@ -212,6 +212,7 @@ def _resumed(
     wanted = (config or saved.config).but(**options)
     _check_resumption(path, saved, wanted)
     setup = Setup.expected(wanted, _network_of(saved))
+    check_memory(setup, saved.inputs.content.hw)
     run = Run(Engine.prepare(setup, observer), saved.inputs, observer)
     return checkpoints.restore(saved, run), wanted, saved.sources
 

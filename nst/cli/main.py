@@ -129,7 +129,7 @@ def _one_line(box: str, name: str) -> str:
     rows = [row.strip(" │|") for row in box.splitlines() if not re.match(r"[╭╰+]", row)]
     text = " ".join(row for row in rows if row.strip("─-"))
     text = re.split(r"For full help|Argument helptext", text)[0].strip(" .")
-    text = re.sub(r"^Error parsing \w+: ", "", text)
+    text = re.sub(r"^(Value error )?(Error parsing \w+: )?", "", text)
     # of an option that was meant, its names are enough
     text = re.sub(r"(Perhaps you meant: (?:--?[\w-]+(?:, )?)+).*", r"\1", text)
     return f"{text} (nst {name} --help tells all options)"

@@ -25,6 +25,7 @@ from .presets import PRESETS
 
 Names = tuple[str, ...]
 BACKENDS = ("auto", "native", "torch", "numba", "naive")  # fastconv's table, which brings torch
+LARGEST_PIXELS = 178_956_970  # where Pillow itself refuses; 2.1 GB as float32
 STARTS = ("content", "style", "random", "gray")
 # What can be named, by option: a row of such a table is all that adds a choice, also to the help.
 # The tables lie beside what they name, above this folder, so they are found by name.

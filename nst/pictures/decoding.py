@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from ..config.options import LARGEST_PIXELS
 from ..errors import PictureError
 from ..files import LARGEST_PICTURE, read_file
 
 SMALLEST_SIDE = 8
-LARGEST_PIXELS = 178_956_970  # where Pillow itself refuses; 2.1 GB as float32
 # Pillow logs what it dislikes about a file; without a handler Python would print that to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 FORMATS = "JPEG, PNG, WebP, TIFF, BMP or GIF"

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..config.options import LARGEST_PIXELS
 from ..errors import ConfigError, PictureError
 from .decoding import (
-    LARGEST_PIXELS,
     SMALLEST_SIDE,
     Picture,
     check_sides,

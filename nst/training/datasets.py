@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, PictureError
 from ..files import missing_folder, shown
+from ..networks.hardware import check_fits
 from ..pictures.decoding import from_path
 from ..pictures.sizing import resize
 from .options import TrainOptions
@@ -62,6 +63,11 @@ def from_folder(folder: Path, side: int, note: Note = lambda text: None) -> Pict
     found = [(path, i) for i, c in enumerate(classes) for path in _pictures_in(folder / c)]
     if not found:
         classes, found = [folder.name], [(path, 0) for path in _pictures_in(folder)]
+    check_fits(  # the tensors one by one, and then all in one
+        2 * 3 * side**2 * len(found),
+        f"keeping {len(found)} pictures of {side}x{side} pixels",
+        lambda limit: "choose a smaller --image-size, or fewer pictures",
+    )
     images, labels, names, bad = [], [], [], []
     for path, label in found:
         try:

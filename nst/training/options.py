@@ -9,8 +9,11 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from ..config.options import BackendName
+from ..config.options import LARGEST_PIXELS, BackendName
 from ..errors import ConfigError
+
+# Pictures are kept at twice the size of the crops, and none is larger than `nst stylize` makes.
+LARGEST_CROP = math.isqrt(LARGEST_PIXELS) // 2
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,17 @@ class TrainOptions:
     """Write the curves for TensorBoard as well, if it is installed."""
 
     def __post_init__(self) -> None:
-        for name, lowest in (
-            ("image_size", 16), ("first_size", 16), ("epochs", 1), ("batch_size", 2),
-            ("evaluate_every", 1),
-        ):  # fmt: skip
+        for name, lowest in (("epochs", 1), ("batch_size", 2), ("evaluate_every", 1)):
             _expect(getattr(self, name) >= lowest, name, f"{lowest} or more", getattr(self, name))
         for name, low, high in (
+            ("image_size", 16, LARGEST_CROP), ("first_size", 16, LARGEST_CROP),
             ("width", 1 / 64, 4.0), ("learning_rate", 1e-9, 10.0), ("clip", 1e-9, math.inf),
             ("color", 0.0, 1.5), ("held_out", 0.0, 0.9), ("cooldown", 0.0, 1.0),
             ("weight_decay", 0.0, 10.0), ("threads", 0, 1024),
             ("label_smoothing", 0.0, 0.9), ("checkpoint_minutes", 0.0, math.inf),
         ):  # fmt: skip
             value = getattr(self, name)
-            _expect(low <= value <= high, name, f"a number from {low:g} to {high:g}", value)
+            _expect(low <= value <= high, name, f"a number from {low:g} to {high:,.10g}", value)
         if self.arch == "resnet50" and self.width != 1.0:
             raise ConfigError(f"arch resnet50 has one width: expected --width 1, got {self.width}")
         if self.arch == "resnet50" and self.start:
