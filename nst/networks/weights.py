@@ -204,7 +204,7 @@ def recognise(state: State, path: Path) -> str:
 
 
 def _checked(name: str, state: State, path: Path | None = None) -> State:
-    """The state under our names, complete and of the right shapes for the whole network."""
+    """The state under our names, complete, finite, of the right shapes for the whole network."""
     where = f"weights file {path}" if path else "weights"
     state = _our_names(name, state)
     for layer, module in cut_stack(name, layer_names(name)):
@@ -219,7 +219,13 @@ def _checked(name: str, state: State, path: Path | None = None) -> State:
                     f"{where}: network {name} expects {full} of shape {tuple(expected.shape)}, "
                     f"got {tuple(state[full].shape)}"
                 )
-    return {key: tensor.float() for key, tensor in state.items() if tensor.is_floating_point()}
+    state = {key: tensor.float() for key, tensor in state.items() if tensor.is_floating_point()}
+    for key, tensor in state.items():
+        if not bool(tensor.isfinite().all()):  # otherwise the losses would be found NaN, much later
+            raise WeightsError(
+                f"{where}: {key} holds NaN or infinity, in float32; fetch or export the file again"
+            )
+    return state
 
 
 def _our_names(name: str, state: State) -> State:
