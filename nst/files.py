@@ -7,6 +7,7 @@ leads to is asked before it is opened, and no more is read than the file's size 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -46,6 +47,15 @@ def read_file(path: Path, kind: type[UserError], what: str = "", largest: int = 
     except OSError as error:
         reason = error.strerror or str(error)
         raise kind(f"{what} {shown(path)} cannot be read: {reason}".lstrip()) from error
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a regular file, read a block at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def missing_folder(path: Path) -> str | None:

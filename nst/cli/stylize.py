@@ -16,10 +16,11 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ..config.options import OUTPUT_PATHS, SECTIONS, PresetName, StyleConfig
+from ..config.options import SECTIONS, PresetName, StyleConfig
 from ..config.presets import PRESETS
 from ..config.toml import read_toml
 from ..errors import CheckpointError, ConfigError
+from .repeat import Former
 
 Parse = Callable[..., Any]
 # Bytes of a name that is made up.  Systems take 255, and numbers and suffixes are added to it.
@@ -64,7 +65,8 @@ class CallOptions:
 
 def stylize_config(words: list[str], parse: Parse) -> Call | None:
     """Read the command line of `nst stylize`; None if it asked for help."""
-    base, content, styles = _base(words)
+    base, former = _base(words)
+    content, styles = former.pictures if former else (None, ())
     parsed = parse(_form(base), "stylize", words)
     if parsed is None:
         return None
@@ -76,6 +78,8 @@ def stylize_config(words: list[str], parse: Parse) -> Call | None:
     given = parsed.content or content, parsed.styles or styles
     if call.resume is not None:
         _check_same_pictures(call.resume, parsed, content, styles)
+    elif isinstance(former, Former):
+        former.check(*given, options, words)
     elif given[0] is None or not given[1]:
         raise ConfigError(
             "expected CONTENT and STYLE: nst stylize photo.jpg painting.jpg -o out.png"
@@ -128,17 +132,26 @@ def _form(base: StyleConfig) -> type:
 
 
 def _part(section: type, base: StyleConfig) -> Any:
-    return section(**{f.name: getattr(base, f.name) for f in fields(section)})
+    values = {f.name: getattr(base, f.name) for f in fields(section)}
+    if isinstance(values.get("init"), Path):  # tyro warns of a default that is no word
+        values["init"] = str(values["init"])
+    return section(**values)
 
 
-def _base(words: list[str]) -> tuple[StyleConfig, Any, tuple[Any, ...]]:
-    """The defaults under the flags, and the pictures that a former run used."""
+@dataclass(frozen=True)
+class Resumed:
+    """The pictures of a run that is resumed, by the paths that it was given."""
+
+    pictures: tuple[Any, tuple[Any, ...]]
+
+
+def _base(words: list[str]) -> tuple[StyleConfig, Former | Resumed | None]:
+    """The defaults under the flags, and the former run that they are of."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("preset", "config", "from", "resume"):
         peek.add_argument(f"--{name}", nargs="?")
     seen = vars(peek.parse_known_args(words)[0])
-    content: Any = None
-    styles: tuple[Any, ...] = ()
+    former: Former | Resumed | None = None
     options: dict[str, Any] = {}
     if seen["resume"] and seen["from"]:
         raise ConfigError("--resume and --from cannot go together: choose one")
@@ -147,33 +160,16 @@ def _base(words: list[str]) -> tuple[StyleConfig, Any, tuple[Any, ...]]:
 
         saved = checkpoint.load(Path(seen["resume"]))
         options = saved.config.plain()
-        content, styles = saved.sources["content"], tuple(saved.sources["styles"])
+        former = Resumed((saved.sources["content"], tuple(saved.sources["styles"])))
     elif seen["from"]:
-        content, styles, options = _of_picture(Path(seen["from"]))
+        former = Former.of(Path(seen["from"]))
+        options = dict(former.options)
     if seen["config"]:
         options |= read_toml(seen["config"])
     preset = options.pop("preset", "quality")
     if seen["preset"] in PRESETS:  # if it is another word, tyro will name the choices
         preset = seen["preset"]
-    return StyleConfig.of(preset, **options), content, styles
-
-
-def _of_picture(path: Path) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Pictures and options of the run that made a picture, except where it wrote its files.
-
-    Where `auto` chose the network, the choice is repeated, not the choosing.
-    """
-    from ..outputs import read_settings
-
-    settings = read_settings(path)
-    try:
-        kept = settings["config"]
-        options = {name: kept[name] for name in kept if name not in OUTPUT_PATHS}
-        if options["network"] == "auto" and not options["weights"]:
-            options["network"] = settings["network"].split(":")[0]
-        return settings["content"], tuple(settings["styles"]), options
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} holds no settings of a run: {error} is missing") from None
+    return StyleConfig.of(preset, **options), former
 
 
 def _check_same_pictures(resume: Path, parsed: Any, content: Any, styles: Any) -> None:

@@ -173,6 +173,8 @@ class OutputOptions:
     """Where an unfinished run is kept (usually the result's name with .ckpt)."""
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints."""
+    keep_paths: bool = False
+    """Keep the paths of pictures and weights in the result, not only their names and SHA-256."""
 
 
 # Under these names the help page shows them.
@@ -253,8 +255,9 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
                     _check_range(name, one, low, high)
         for name in WHOLE:
             self._set(name, _count(name, getattr(self, name)))
-        if not isinstance(self.normalize, bool):
-            raise ConfigError(f"normalize expects true or false, got {self.normalize!r}")
+        for name in ("normalize", "keep_paths"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} expects true or false, got {getattr(self, name)!r}")
         if not self.iterations:
             raise ConfigError("iterations expects one number, or one per scale, got none")
         for name in ("content_layers", "style_layers"):

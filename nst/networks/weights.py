@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, WeightsError
-from ..files import LARGEST_WEIGHTS, check_file
+from ..files import LARGEST_WEIGHTS, check_file, sha256_of
 from .builtin import ABOUT_BUILTIN, builtin_state
 from .stacks import State, cut_stack, layer_names, state_digest
 from .table import Kind, kind_of
@@ -287,13 +287,7 @@ def _how_to_get(name: str, row: Published, folder: Path, error: Exception) -> st
 
 
 def _check_digest(path: Path, row: Published) -> None:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-        if digest is None:  # Python 3.10
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-    found = digest.hexdigest()
+    found = sha256_of(path)
     if not found.startswith(row.digest):
         raise WeightsError(
             f"{path} is damaged: SHA-256 expected {row.digest}..., got {found[:8]}; delete it and "

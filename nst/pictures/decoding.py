@@ -6,6 +6,7 @@ its conversion would mix numbers that are not colours.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -39,6 +40,7 @@ class Picture:
     rgb: torch.Tensor
     alpha: torch.Tensor | None = None
     name: str = "picture"
+    sha256: str = ""  # of the file, if it was one
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -71,7 +73,8 @@ def from_path(path: Path) -> Picture:
         raise PictureError(f"{path}: expected a picture, got an empty file; fetch it again")
     try:
         with _quiet_pillow(), Image.open(io.BytesIO(data)) as image:
-            return from_pil(image, path.name)
+            picture = from_pil(image, path.name)
+        return replace(picture, sha256=hashlib.sha256(data).hexdigest())
     except UnidentifiedImageError:
         raise PictureError(
             f"{path}: expected a picture ({FORMATS}), got something else; convert it first"

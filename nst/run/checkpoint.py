@@ -58,6 +58,7 @@ def save(path: Path, run: Run, config: StyleConfig, sources: dict[str, Any]) -> 
             "styles": [_plain_picture(style) for style in inputs.styles],
             "init": inputs.init,
             "mask": inputs.mask,
+            "digests": inputs.digests,
         },
         "network": run.network.name,
         "digest": digest_of(run.network),
@@ -67,7 +68,7 @@ def save(path: Path, run: Run, config: StyleConfig, sources: dict[str, Any]) -> 
 
 
 def _plain_picture(picture: Picture) -> dict[str, Any]:
-    return {"rgb": picture.rgb, "alpha": picture.alpha, "name": picture.name}
+    return {name: getattr(picture, name) for name in ("rgb", "alpha", "name", "sha256")}
 
 
 def load(path: Path, given: Mapping[str, Any] | None = None) -> Checkpoint:
@@ -98,6 +99,7 @@ def _unpack(path: Path, content: dict[str, Any], given: Mapping[str, Any]) -> Ch
         [Picture(**style) for style in pictures["styles"]],
         pictures["init"],
         pictures["mask"],
+        pictures.get("digests", {}),  # not there in the first files of this version
     )
     config = StyleConfig.of(settings.pop("preset"), **settings)
     state, sources = content["state"], content["sources"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +24,7 @@ class Inputs:
     styles: list[Picture]
     init: Tensor | None = None  # only where a picture was given
     mask: Tensor | None = None
+    digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of the files of these two
 
 
 def load_styles(config: StyleConfig, styles: Sequence[Any]) -> list[Picture]:
@@ -49,7 +50,9 @@ def fitted_styles(
     """The styles at the size, and for `match` in the colours, that go with this content."""
     fitted = [fit_style(each, content.hw, config.style_fit, config.style_scale) for each in styles]
     if config.preserve_color == "match":
-        return [Picture(match_colour(each.rgb, content.rgb), name=each.name) for each in fitted]
+        return [
+            replace(each, rgb=match_colour(each.rgb, content.rgb), alpha=None) for each in fitted
+        ]
     return fitted
 
 
@@ -61,12 +64,15 @@ def load_inputs(config: StyleConfig, content: Any, styles: Sequence[Any]) -> Inp
 
 def with_start(config: StyleConfig, content: Picture, styles: list[Picture]) -> Inputs:
     """The inputs with the picture to start from and the mask, where there are such."""
-    init, mask = None, None
+    inputs = Inputs(content, styles)
     if not (isinstance(config.init, str) and config.init in STARTS):
-        init = resize(load_picture(_existing(config.init)).rgb, content.hw)
+        init = load_picture(_existing(config.init))
+        inputs.init, inputs.digests["init"] = resize(init.rgb, content.hw), init.sha256
     if config.mask is not None:
-        mask = resize(load_picture(config.mask).rgb, content.hw).mean(1, keepdim=True)
-    return Inputs(content, styles, init, mask)
+        mask = load_picture(config.mask)
+        inputs.mask = resize(mask.rgb, content.hw).mean(1, keepdim=True)
+        inputs.digests["mask"] = mask.sha256
+    return inputs
 
 
 def _existing(init: Any) -> Any:
