@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from ..config.options import BackendName
 from ..errors import ConfigError
 from .train import Train
-from .visualize import Features, Reconstruct
+from .visualize import Features, Reconstruct, remark
 
 Lines = list[str]
 Observer = Any  # nst.run.observer.Observer: importing it would make help wait for torch
@@ -45,8 +45,13 @@ class Animate:
 
     def run(self, observer: Observer) -> Lines:
         from ..outputs import animate
+        from ..outputs.atomic import folders_to_make
 
-        return [f"wrote {animate(self.frames, self.output, self.fps)}"]
+        new = folders_to_make([self.output])
+        path = animate(self.frames, self.output, self.fps)
+        for line in new:  # after what may be refused: a mistake is told in one line
+            observer.note(line)
+        return [f"wrote {path}"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class Compare:
         labels = self.labels or tuple(path.stem for path in self.pictures)
         sheet: list[tuple[Any, str]] = list(zip(self.pictures, labels))
         lines = self._apart(sheet) if self.difference else []
+        remark(observer, self.pictures, self.output)
         path = compare_sheet(sheet, self.output, per_row=self.columns or None)
         return [*lines, f"wrote {path}"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -64,6 +65,7 @@ class Features:
         from ..visualize.figures import feature_maps_figure, gram_figure
 
         reader = feature_reader((self.layer,), observer, size=self.size, **self._network())
+        remark(observer, self.pictures, self.output, self.size)
         features = reader.features(self.pictures[0])[self.layer]
         title = f"{reader.name} {self.layer}"
         if self.what == "gram":
@@ -78,6 +80,7 @@ class Features:
             raise ConfigError("--what channels expects one layer, got all")
         layers = () if self.layer == ALL or self.what == "filters" else (self.layer,)
         reader = feature_reader(layers, observer, size=self.size, **self._network())
+        remark(observer, self.pictures, self.output, self.size)
         if self.what == "filters":
             return figures.filters_figure(reader)
         if self.what == "channels":
@@ -88,6 +91,20 @@ class Features:
 
     def _network(self) -> dict[str, Any]:
         return {"network": self.network, "weights": self.weights, "backend": self.backend}
+
+
+def remark(observer: Observer, pictures: Sequence[Path], output: Path, size: str = "") -> None:
+    """Remarks on what might surprise: what is done with pictures, a folder that is made.
+
+    Called when all is checked: a mistake is told in one line, without remarks before it.
+    """
+    from ..outputs.atomic import folders_to_make
+    from ..pictures.sizing import load_picture, parse_size
+
+    sides = parse_size(size) if size else None
+    found = [load_picture(path, sides).remarks for path in dict.fromkeys(pictures)]
+    for line in [*(line for remarks in found for line in remarks), *folders_to_make([output])]:
+        observer.note(line)
 
 
 def _named(pictures: tuple[Path, ...]) -> dict[str, Path]:
@@ -145,6 +162,7 @@ class Reconstruct:
         reader = feature_reader(
             self.layers, observer, network=self.network, weights=self.weights, **same
         )
+        remark(observer, [self.picture], self.output, self.size)
         layers = self.layers or reader.layers
         same |= {"iterations": (self.iterations,), "seed": self.seed}
         same |= {"style_loss": self.style_loss}

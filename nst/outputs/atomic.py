@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,6 +75,13 @@ def _place(path: str | os.PathLike[str]) -> str:
         return os.path.normcase(os.path.realpath(path))
     except ValueError:  # a zero byte: of no file, as whoever reads or writes it will say
         return str(path)
+
+
+def folders_to_make(paths: Iterable[Path | None]) -> list[str]:
+    """A line for each folder that writing to these paths is going to make, so that a misspelt one
+    is seen before the work."""
+    folders = dict.fromkeys(path.parent for path in paths if path is not None)
+    return [f"folder {each} is not there: it is made" for each in folders if not each.exists()]
 
 
 def check_folder(path: Path) -> None:

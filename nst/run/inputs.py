@@ -25,6 +25,9 @@ class Inputs:
     init: Tensor | None = None  # only where a picture was given
     mask: Tensor | None = None
     digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of the files of these two
+    remarks: list[str] = field(
+        default_factory=list
+    )  # what was done with pictures that may surprise
 
 
 def load_styles(config: StyleConfig, styles: Sequence[Any]) -> list[Picture]:
@@ -65,13 +68,17 @@ def load_inputs(config: StyleConfig, content: Any, styles: Sequence[Any]) -> Inp
 def with_start(config: StyleConfig, content: Picture, styles: list[Picture]) -> Inputs:
     """The inputs with the picture to start from and the mask, where there are such."""
     inputs = Inputs(content, styles)
+    for picture in (content, *styles):
+        inputs.remarks += picture.remarks
     if not (isinstance(config.init, str) and config.init in STARTS):
         init = load_picture(_existing(config.init))
         inputs.init, inputs.digests["init"] = resize(init.rgb, content.hw), init.sha256
+        inputs.remarks += init.remarks
     if config.mask is not None:
         mask = load_picture(config.mask)
         inputs.mask = resize(mask.rgb, content.hw).mean(1, keepdim=True)
         inputs.digests["mask"] = mask.sha256
+        inputs.remarks += mask.remarks
     return inputs
 
 

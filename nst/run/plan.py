@@ -32,7 +32,7 @@ def plan_in_words(setup: Setup, inputs: Inputs) -> list[str]:
     ]
     lines += [f"  {level.width}x{level.height}  {level.iterations}" for level in plan]
     lines.append(f"memory    about {setup.memory(inputs.content.hw) / 2**30:.2f} GB at the peak")
-    return lines
+    return lines + [f"note      {remark}" for remark in inputs.remarks]
 
 
 def check_memory(setup: Setup, hw: tuple[int, int]) -> None:

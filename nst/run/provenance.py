@@ -27,8 +27,9 @@ def files_of(run: Run, config: StyleConfig, sources: dict[str, Any]) -> dict[str
     digests = inputs.digests | {"weights": run.engine.weights_sha256}
     for name in INPUT_PATHS:
         value = getattr(config, name)
-        if isinstance(value, Path):
-            found[name] = _described(str(value), digests.get(name, ""), keep)
+        if value is not None and not isinstance(value, str):  # a word to start from
+            source = str(value) if isinstance(value, Path) else f"<{type(value).__name__}>"
+            found[name] = _described(source, digests.get(name, ""), keep)
     return found
 
 

@@ -24,7 +24,7 @@ from ..pictures.sizing import resize
 from .options import TrainOptions
 from .torchvision_import import import_torchvision
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif")
 Note = Callable[[str], None]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..outputs.atomic import check_apart, check_folder
+from ..outputs.atomic import check_apart, check_folder, folders_to_make
 from ..run.signals import Stop, finishing_steps
 from . import checkpoints
 from .curves import Board, write_curves
@@ -61,7 +61,8 @@ def _train(options: TrainOptions, watcher: Watcher, pictures: Pictures) -> Train
     training = Training(options, pictures)
     if options.resume:
         checkpoints.restore(training)
-    watcher.note(training.about())
+    for line in [*folders_to_make([options.output]), training.about()]:
+        watcher.note(line)
     try:
         with finishing_steps(watcher.note) as stop:
             run(training, watcher, stop)

@@ -81,7 +81,7 @@ def test_mask_start_and_weights_are_kept_by_name_and_digest_as_well() -> None:
 
 def test_remarks_name_files_without_their_folders(studio: Path) -> None:
     (studio / "secret" / "out.ckpt").write_text("of another run")
-    result = nst.stylize(CONTENT, STYLE, output=studio / "secret" / "out.png", **SMALL)
+    result = nst.stylize(CONTENT, CONTENT, output=studio / "secret" / "out.png", **SMALL)
     kept = read_settings(studio / "secret" / "out.png")["notes"]
     assert kept == ["out.ckpt is there already: checkpoints go to out-2.ckpt"]
     assert str(studio) in result.notes[0]
