@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional
 
-from ..config.options import BackendName
+from ..config.options import BackendName, flag, switch
 from ..errors import ConfigError
 from .train import Train
 from .visualize import Features, Reconstruct, remark
@@ -23,7 +23,7 @@ Observer = Any  # nst.run.observer.Observer: importing it would make help wait f
 class Show:
     """Print the settings that nst kept in a picture."""
 
-    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    picture: Annotated[Positional[Path], flag(metavar="PICTURE")]
     """A picture that nst wrote."""
 
     def run(self, observer: Observer) -> Lines:
@@ -36,9 +36,9 @@ class Show:
 class Animate:
     """Make a .gif or .mp4 of a folder of frames."""
 
-    frames: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    frames: Annotated[Positional[Path], flag(metavar="FOLDER")]
     """The folder that --save-every filled."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("animation.gif")
+    output: Annotated[Path, flag(aliases=["-o"], metavar="PATH")] = Path("animation.gif")
     """Where to: .gif or .mp4."""
     fps: float = 12.0
     """Frames per second."""
@@ -58,16 +58,16 @@ class Animate:
 class Compare:
     """Lay pictures side by side on one sheet."""
 
-    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE ...")]
+    pictures: Annotated[Positional[tuple[Path, ...]], flag(metavar="PICTURE ...")]
     """For example content, style and result."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("comparison.png")
+    output: Annotated[Path, flag(aliases=["-o"], metavar="PATH")] = Path("comparison.png")
     """Where to."""
-    labels: Annotated[tuple[str, ...], arg(metavar="TEXT ...")] = ()
+    labels: Annotated[tuple[str, ...], flag(metavar="TEXT ...")] = ()
     """What stands under them; the files' names if not given."""
 
-    columns: Annotated[int, arg(aliases=["-c"], metavar="N")] = 0
+    columns: Annotated[int, flag(aliases=["-c"], metavar="N")] = 0
     """Pictures in a row; rows of equal length, four at most, if not given."""
-    difference: Annotated[bool, arg(aliases=["-d"])] = False
+    difference: Annotated[FlagCreatePairsOff[bool], switch(aliases=["-d"])] = False
     """Tell how far each is from the first, and show the differences, amplified, as well."""
 
     def run(self, observer: Observer) -> Lines:
@@ -111,9 +111,9 @@ class Compare:
 class NetworkTable:
     """Print a network layer by layer: shape, parameters, work, memory, convolution kernel."""
 
-    name: Annotated[Positional[str], arg(metavar="NETWORK")]
+    name: Annotated[Positional[str], flag(metavar="NETWORK")]
     """vgg19, builtin, vgg19-torchvision, vgg16 or resnet50."""
-    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "512"
+    size: Annotated[str, flag(aliases=["-s"], metavar="N|WxH")] = "512"
     """Size of the picture."""
     backend: str = "auto"
     """What computes the convolutions."""
@@ -131,11 +131,11 @@ class NetworkTable:
 class Demo:
     """Draw a scene and two paintings, and bring them together with both networks."""
 
-    out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("out")
+    out: Annotated[Path, flag(aliases=["-o"], metavar="FOLDER")] = Path("out")
     """Folder for all that it writes."""
-    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "320"
+    size: Annotated[str, flag(aliases=["-s"], metavar="N|WxH")] = "320"
     """Size of the result."""
-    iterations: Annotated[int, arg(aliases=["-i"])] = 120
+    iterations: Annotated[int, flag(aliases=["-i"])] = 120
     """Loss evaluations of the built-in network at the first scale; VGG19 has a third."""
     backend: BackendName = "auto"
     """What computes the convolutions."""

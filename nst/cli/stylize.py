@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
-from ..config.options import SECTIONS, PresetName, StyleConfig
+from ..config.options import SECTIONS, PresetName, StyleConfig, flag, switch
 from ..config.presets import PRESETS
 from ..config.toml import read_toml
 from ..errors import CheckpointError, ConfigError
@@ -47,20 +47,20 @@ class CallOptions:
 
     preset: PresetName = "quality"
     """Where the defaults come from: quality, gatys (the paper) or seed (the tutorials)."""
-    config: Annotated[Path | None, arg(metavar="TOML")] = None
+    config: Annotated[Path | None, flag(metavar="TOML")] = None
     """A file of options, with the names that the flags have."""
-    from_: Annotated[Path | None, arg(name="from", metavar="PICTURE")] = None
+    from_: Annotated[Path | None, flag(name="from", metavar="PICTURE")] = None
     """Repeat what made this picture, with whatever other flags say."""
-    resume: Annotated[Path | None, arg(metavar="CHECKPOINT")] = None
+    resume: Annotated[Path | None, flag(metavar="CHECKPOINT")] = None
     """Go on with an unfinished run; no pictures need to be given."""
-    dry_run: Annotated[bool, arg(name="dry-run")] = False
+    dry_run: Annotated[FlagCreatePairsOff[bool], switch(name="dry-run")] = False
     """Print the plan and the memory it needs, and stop."""
-    show: bool = False
+    show: Annotated[FlagCreatePairsOff[bool], switch()] = False
     """Open the result in the system's viewer."""
-    profile: bool = False
+    profile: Annotated[FlagCreatePairsOff[bool], switch()] = False
     """Print at the end where the time went, layer by layer."""
-    quiet: Annotated[bool, arg(aliases=["-q"])] = False
-    """No progress."""
+    quiet: Annotated[FlagCreatePairsOff[bool], switch(aliases=["-q"])] = False
+    """Print nothing but errors and warnings."""
 
 
 def stylize_config(words: list[str], parse: Parse) -> Call | None:
@@ -110,8 +110,13 @@ def _cut(text: str, longest: int) -> str:
 
 def _form(base: StyleConfig) -> type:
     """The dataclass that tyro reads: pictures by position, then a titled box per section."""
-    content = Annotated[Positional[Path | None], arg(metavar="CONTENT")]
-    styles = Annotated[Positional[tuple[Path, ...]], arg(metavar="STYLE ...")]
+    content = Annotated[
+        Positional[Path | None], flag(metavar="CONTENT", help="The picture to paint.")
+    ]
+    styles = Annotated[
+        Positional[tuple[Path, ...]],
+        flag(metavar="STYLE ...", help="The painting, or several, in whose style."),
+    ]
     call = Annotated[CallOptions, OmitArgPrefixes]
     sections = [
         (name, Annotated[section, OmitArgPrefixes], field(default=_part(section, base)))

@@ -127,13 +127,18 @@ class _Reel:
         image = _picture_of(self._frames[i])
         width, height = self.size
         if abs(image.width * height - image.height * width) > 0.05 * width * image.height + width:
+            name = _name_of(self._frames[i], i)
             raise PictureError(
-                f"frame {i + 1}: expected the shape of the last one ({width}x{height}), "
+                f"{name}: expected the shape of the last one ({width}x{height}), "
                 f"got {image.width}x{image.height}; animate one run at a time"
             )
         if image.width - width in (0, 1) and image.height - height in (0, 1):
             return image.crop((0, 0, width, height))
         return image.resize(self.size, Image.Resampling.BICUBIC)
+
+
+def _name_of(frame: Any, i: int) -> str:
+    return Path(frame).name if isinstance(frame, (str, os.PathLike)) else f"frame {i + 1}"
 
 
 def _picture_of(frame: Any) -> Image.Image:

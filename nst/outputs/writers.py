@@ -213,8 +213,13 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with Image.open(source) as image:
             text = _settings_text(image)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise PictureError(f"{source}: expected a picture written by nst, got {error}") from error
+    except UnidentifiedImageError:
+        raise PictureError(f"{source}: expected a picture written by nst, got no picture") from None
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        reason = " ".join(str(error).split())
+        raise PictureError(
+            f"{source}: expected a picture written by nst, got a damaged one ({reason})"
+        ) from error
     try:
         settings = json.loads(text)
     except ValueError:

@@ -57,7 +57,7 @@ def check_sides(hw: tuple[int, int], name: str) -> None:
             "choose a larger picture or a larger size"
         )
     if hw[0] * hw[1] > LARGEST_PIXELS:
-        raise PictureError(too_many_pixels(name, f"{hw[1]}x{hw[0]}"))
+        raise PictureError(too_many_pixels(name, f"{hw[0] * hw[1]:,} ({hw[1]}x{hw[0]})"))
 
 
 def too_many_pixels(name: str, got: str) -> str:

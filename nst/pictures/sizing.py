@@ -101,7 +101,10 @@ def _checked_size(size: Size) -> Size:
     if min(sides) < SMALLEST_SIDE:
         raise ConfigError(f"size expects sides of {SMALLEST_SIDE} pixels or more, got {size!r}")
     if sides[0] * sides[1] > LARGEST_PIXELS:
-        raise ConfigError(f"size expects {LARGEST_PIXELS:,} pixels at most, got {size!r}")
+        raise ConfigError(
+            f"size expects {LARGEST_PIXELS:,} pixels at most, got {sides[0] * sides[1]:,} "
+            f"({sides[0]}x{sides[1]})"
+        )
     return size
 
 
