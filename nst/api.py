@@ -14,15 +14,16 @@ from .config.options import OUTPUT_NAMES, OUTPUT_PATHS, STARTS, StyleConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .networks.weights import Weights
 from .observers.files import CheckpointKeeper, FrameKeeper, write_tables
-from .outputs.atomic import check_apart
+from .outputs.atomic import check_apart, folders_to_make
 from .outputs.paths import check_outputs
 from .outputs.writers import writer_for
+from .pictures.decoding import path_of_file
 from .pictures.sizing import Picture
 from .run import checkpoint as checkpoints
 from .run.engine import Engine
 from .run.inputs import Inputs, fitted_styles, load_content, load_inputs, load_styles, with_start
 from .run.observer import Observer, Observers
-from .run.plan import plan_in_words
+from .run.plan import check_memory, plan_in_words
 from .run.result import Result
 from .run.run import MoreTerms, Run, no_more_terms
 from .run.setup import Setup
@@ -114,7 +115,7 @@ class Stylizer:
 
     def _run(self, content: Any, observer: Observer | None, more_terms: MoreTerms) -> Run:
         picture = load_content(self.config, content)
-        self.engine.setup.check_memory(picture.hw)
+        check_memory(self.engine.setup, picture.hw)
         inputs = with_start(self.config, picture, self._styles_for(picture))
         return Run(self.engine, inputs, observer or self.observer, more_terms)
 
@@ -140,10 +141,10 @@ def stylize(
 ) -> Result:
     """Paint `content` in the style of `style` (one picture or a list of them).
 
-    Pictures are paths, PIL pictures, arrays or tensors.  `options` are the fields of
-    StyleConfig, the same as on the command line; `resume` continues a checkpoint instead,
-    and then only options about outputs may be given.  Files are written only where asked for
-    (`output=...`, `plot=...`).  Ctrl-C ends the run after the current step, with a Result whose
+    Pictures are paths, files opened for bytes, PIL pictures, arrays or tensors.  `options` are
+    the fields of StyleConfig, the same as on the command line; `resume` continues a checkpoint
+    instead, and then only options about outputs may be given.  Files are written only where asked
+    for (`output=...`, `plot=...`).  Ctrl-C ends the run after the current step, with a Result whose
     `interrupted` is true; a second one at once.  `callback` is given every Step and may return
     False to end the run early.
     """
@@ -156,7 +157,7 @@ def stylize(
     inputs, sources = _inputs(config, content, style)
     setup = Setup.expected(config)
     setup.levels(inputs.content.hw)
-    setup.check_memory(inputs.content.hw)
+    check_memory(setup, inputs.content.hw)
     run = Run(Engine.prepare(setup, observer), inputs, observer)
     return _painted(run, config, sources, None, callback)
 
@@ -212,6 +213,7 @@ def _resumed(
     wanted = (config or saved.config).but(**options)
     _check_resumption(path, saved, wanted)
     setup = Setup.expected(wanted, _network_of(saved))
+    check_memory(setup, saved.inputs.content.hw)
     run = Run(Engine.prepare(setup, observer), saved.inputs, observer)
     return checkpoints.restore(saved, run), wanted, saved.sources
 
@@ -241,12 +243,18 @@ def _check_apart(config: StyleConfig, content: Any, styles: Sequence[Any]) -> No
     read |= {f"style {nth}": style for nth, style in enumerate(styles, start=1)}
     if config.init not in STARTS if isinstance(config.init, str) else True:
         read["the start"] = config.init
-    check_apart({name: getattr(config, name) for name in OUTPUT_PATHS}, read)
+    files = {name: _path(source) for name, source in read.items()}
+    check_apart({name: getattr(config, name) for name in OUTPUT_PATHS}, files)
 
 
 def _name(source: Any) -> str:
     """A picture's path as given, or a word for one that has none."""
-    return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"
+    return str(_path(source) or f"<{type(source).__name__}>")
+
+
+def _path(source: Any) -> str | os.PathLike[str] | None:
+    """The path of a picture that was given by it, or as a file that is open."""
+    return source if isinstance(source, str | os.PathLike) else path_of_file(source)
 
 
 def _painted(
@@ -257,6 +265,8 @@ def _painted(
     callback: Callback | None,
 ) -> Result:
     """Run to the end, or to a signal's, and write what was asked for."""
+    for line in folders_to_make(getattr(config, name) for name in sorted(OUTPUT_PATHS)):
+        run.observer.note(line)  # not in the result, which would keep the path
     target = config.output
     if target and run.inputs.content.alpha is not None and not writer_for(target).has_alpha:
         run.note(f"{target}: JPEG has no transparency; the picture is laid on white")

@@ -49,6 +49,7 @@ ROWS = {
         ("nst.pictures",),
         ("nst.config",),  # knows the tables of losses, networks and optimisers by name
         ("nst.tables",),
+        ("nst.files",),
         ("nst.errors",),
         ("nst",),  # its names are loaded when they are used; what is imported is the version
     ),

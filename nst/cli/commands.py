@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional
 
-from ..config.options import BackendName
+from ..config.options import BackendName, flag, switch
 from ..errors import ConfigError
 from ..networks.table import NETWORKS
 from .train import Train
-from .visualize import Features, Reconstruct
+from .visualize import Features, Reconstruct, remark
 
 Observer = Any  # nst.run.observer.Observer: importing it would make help wait for torch
 
@@ -23,7 +23,7 @@ Observer = Any  # nst.run.observer.Observer: importing it would make help wait f
 class Show:
     """Print the settings that nst kept in a picture."""
 
-    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    picture: Annotated[Positional[Path], flag(metavar="PICTURE")]
     """A picture that nst wrote."""
 
     def run(self, observer: Observer) -> list[str]:
@@ -36,33 +36,38 @@ class Show:
 class Animate:
     """Make a .gif or .mp4 of a folder of frames."""
 
-    frames: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    frames: Annotated[Positional[Path], flag(metavar="FOLDER")]
     """The folder that --save-every filled."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("animation.gif")
+    output: Annotated[Path, flag(aliases=["-o"], metavar="PATH")] = Path("animation.gif")
     """Where to: .gif or .mp4."""
     fps: float = 12.0
     """Frames per second."""
 
     def run(self, observer: Observer) -> list[str]:
         from ..outputs import animate
+        from ..outputs.atomic import folders_to_make
 
-        return [f"wrote {animate(self.frames, self.output, self.fps)}"]
+        new = folders_to_make([self.output])
+        path = animate(self.frames, self.output, self.fps)
+        for line in new:  # after what may be refused: a mistake is told in one line
+            observer.note(line)
+        return [f"wrote {path}"]
 
 
 @dataclass(frozen=True)
 class Compare:
     """Lay pictures side by side on one sheet."""
 
-    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE ...")]
+    pictures: Annotated[Positional[tuple[Path, ...]], flag(metavar="PICTURE ...")]
     """For example content, style and result."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("comparison.png")
+    output: Annotated[Path, flag(aliases=["-o"], metavar="PATH")] = Path("comparison.png")
     """Where to."""
-    labels: Annotated[tuple[str, ...], arg(metavar="TEXT ...")] = ()
+    labels: Annotated[tuple[str, ...], flag(metavar="TEXT ...")] = ()
     """What stands under them; the files' names if not given."""
 
-    columns: Annotated[int, arg(aliases=["-c"], metavar="N")] = 0
+    columns: Annotated[int, flag(aliases=["-c"], metavar="N")] = 0
     """Pictures in a row; rows of equal length, four at most, if not given."""
-    difference: Annotated[bool, arg(aliases=["-d"])] = False
+    difference: Annotated[FlagCreatePairsOff[bool], switch(aliases=["-d"])] = False
     """Tell how far each is from the first, and show the differences, amplified, as well."""
 
     def run(self, observer: Observer) -> list[str]:
@@ -80,6 +85,7 @@ class Compare:
         labels = self.labels or tuple(path.stem for path in self.pictures)
         sheet: list[tuple[Any, str]] = list(zip(self.pictures, labels))
         lines = self._apart(sheet) if self.difference else []
+        remark(observer, self.pictures, self.output)
         path = compare_sheet(sheet, self.output, per_row=self.columns or None)
         return [*lines, f"wrote {path}"]
 
@@ -105,8 +111,8 @@ class Compare:
 class NetworkTable:
     """Print a network layer by layer: shape, parameters, work, memory, convolution kernel."""
 
-    name: Annotated[Positional[str], arg(metavar="NETWORK", help=", ".join(NETWORKS))]
-    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "512"
+    name: Annotated[Positional[str], flag(metavar="NETWORK", help=", ".join(NETWORKS))]
+    size: Annotated[str, flag(aliases=["-s"], metavar="N|WxH")] = "512"
     """Size of the picture."""
     backend: BackendName = "auto"
     """What computes the convolutions."""
@@ -124,11 +130,11 @@ class NetworkTable:
 class Demo:
     """Draw a scene and two paintings, and bring them together with both networks."""
 
-    out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("out")
+    out: Annotated[Path, flag(aliases=["-o"], metavar="FOLDER")] = Path("out")
     """Folder for all that it writes."""
-    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "320"
+    size: Annotated[str, flag(aliases=["-s"], metavar="N|WxH")] = "320"
     """Size of the result."""
-    iterations: Annotated[int, arg(aliases=["-i"])] = 120
+    iterations: Annotated[int, flag(aliases=["-i"])] = 120
     """Loss evaluations of the built-in network at the first scale; VGG19 has a third."""
     backend: BackendName = "auto"
     """What computes the convolutions."""

@@ -130,7 +130,7 @@ def _one_line(box: str, name: str) -> str:
     rows = [row.strip(" │|") for row in box.splitlines() if not re.match(r"[╭╰+]", row)]
     text = " ".join(row for row in rows if row.strip("─-"))
     text = re.split(r"For full help|Argument helptext", text)[0].strip(" .")
-    text = re.sub(r"^Error parsing \w+: ", "", text)
+    text = re.sub(r"^(Value error )?(Error parsing \w+: )?", "", text)
     # of an option that was meant, its names are enough
     text = re.sub(r"(Perhaps you meant: (?:--?[\w-]+(?:, )?)+).*", r"\1", text)
     return f"{text} (nst {name} --help tells all options)"
@@ -169,20 +169,21 @@ def _stylize(words: list[str]) -> int:
         resume=call.resume,
         observer=Observers(*watching),
     )
-    code = _tell(result, call.show)
+    code = _tell(result, call.show, call.quiet)
     if call.profile:
         print("", *profiler.lines(), sep="\n")
     return code
 
 
-def _tell(result: Any, show: bool) -> int:
+def _tell(result: Any, show: bool, quiet: bool) -> int:
     config = result.config
     height, width = result.rgb.shape[-2:]
-    print(f"network {result.network}")
-    print(f"computed by {result.computed}")
-    written = [config.output, config.csv, config.plot, result.frames, config.animate]
-    print(f"wrote {', '.join(str(path) for path in written if path is not None)}")
-    print(f"{width}x{height}, {len(result.losses)} iterations, {result.seconds:.1f} s")
+    if not quiet:
+        print(f"network {result.network}")
+        print(f"computed by {result.computed}")
+        written = [config.output, config.csv, config.plot, result.frames, config.animate]
+        print(f"wrote {', '.join(str(path) for path in written if path is not None)}")
+        print(f"{width}x{height}, {len(result.losses)} iterations, {result.seconds:.1f} s")
     if show:
         _show(result.image)
     if result.interrupted:

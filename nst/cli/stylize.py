@@ -8,19 +8,23 @@ that the help shows follow from them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
-from ..config.options import OUTPUT_PATHS, SECTIONS, PresetName, StyleConfig
+from ..config.options import SECTIONS, PresetName, StyleConfig, flag, switch
 from ..config.presets import PRESETS
 from ..config.toml import read_toml
 from ..errors import CheckpointError, ConfigError
+from .repeat import Former
 
 Parse = Callable[..., Any]
+# Bytes of a name that is made up.  Systems take 255, and numbers and suffixes are added to it.
+LONGEST_STEM = 200
 
 
 @dataclass(frozen=True)
@@ -43,25 +47,26 @@ class CallOptions:
 
     preset: PresetName = "quality"
     """Where the defaults come from: quality, gatys (the paper) or seed (the tutorials)."""
-    config: Annotated[Path | None, arg(metavar="TOML")] = None
+    config: Annotated[Path | None, flag(metavar="TOML")] = None
     """A file of options, with the names that the flags have."""
-    from_: Annotated[Path | None, arg(name="from", metavar="PICTURE")] = None
+    from_: Annotated[Path | None, flag(name="from", metavar="PICTURE")] = None
     """Repeat what made this picture, with whatever other flags say."""
-    resume: Annotated[Path | None, arg(metavar="CHECKPOINT")] = None
+    resume: Annotated[Path | None, flag(metavar="CHECKPOINT")] = None
     """Go on with an unfinished run; no pictures need to be given."""
-    dry_run: Annotated[bool, arg(name="dry-run")] = False
+    dry_run: Annotated[FlagCreatePairsOff[bool], switch(name="dry-run")] = False
     """Print the plan and the memory it needs, and stop."""
-    show: bool = False
+    show: Annotated[FlagCreatePairsOff[bool], switch()] = False
     """Open the result in the system's viewer."""
-    profile: bool = False
+    profile: Annotated[FlagCreatePairsOff[bool], switch()] = False
     """Print at the end where the time went, layer by layer."""
-    quiet: Annotated[bool, arg(aliases=["-q"])] = False
-    """No progress."""
+    quiet: Annotated[FlagCreatePairsOff[bool], switch(aliases=["-q"])] = False
+    """Print nothing but errors and warnings."""
 
 
 def stylize_config(words: list[str], parse: Parse) -> Call | None:
     """Read the command line of `nst stylize`; None if it asked for help."""
-    base, content, styles = _base(words)
+    base, former = _base(words)
+    content, styles = former.pictures if former else (None, ())
     parsed = parse(_form(base), "stylize", words)
     if parsed is None:
         return None
@@ -73,29 +78,45 @@ def stylize_config(words: list[str], parse: Parse) -> Call | None:
     given = parsed.content or content, parsed.styles or styles
     if call.resume is not None:
         _check_same_pictures(call.resume, parsed, content, styles)
+    elif isinstance(former, Former):
+        former.check(*given, options, words)
     elif given[0] is None or not given[1]:
         raise ConfigError(
             "expected CONTENT and STYLE: nst stylize photo.jpg painting.jpg -o out.png"
         )
     if options["output"] is None and call.resume is None:
-        options["output"] = _new_name("-".join(Path(path).stem for path in (given[0], *given[1])))
+        options["output"] = _new_name([Path(path).stem for path in (given[0], *given[1])])
     config = StyleConfig(**options, preset=call.preset)
     return Call(*given, config, call.resume, call.dry_run, call.show, call.profile, call.quiet)
 
 
-def _new_name(stem: str) -> Path:
-    """A name that was not asked for replaces no picture that is there."""
+def _new_name(stems: Sequence[str]) -> Path:
+    """A name that was not asked for: short enough, and of no picture that is there."""
+    stem = "-".join(stems)
+    if len(os.fsencode(stem)) > LONGEST_STEM:
+        each = max(1, LONGEST_STEM // len(stems) - 1)
+        stem = _cut("-".join(_cut(one, each) for one in stems), LONGEST_STEM)
     path, number = Path(f"{stem}.png"), 1
-    while path.exists():
+    while os.path.lexists(path):
         number += 1
         path = Path(f"{stem}-{number}.png")
     return path
 
 
+def _cut(text: str, longest: int) -> str:
+    """The beginning of a name, of at most so many bytes and of whole characters."""
+    return os.fsencode(text)[:longest].decode(errors="ignore")
+
+
 def _form(base: StyleConfig) -> type:
     """The dataclass that tyro reads: pictures by position, then a titled box per section."""
-    content = Annotated[Positional[Path | None], arg(metavar="CONTENT")]
-    styles = Annotated[Positional[tuple[Path, ...]], arg(metavar="STYLE ...")]
+    content = Annotated[
+        Positional[Path | None], flag(metavar="CONTENT", help="The picture to paint.")
+    ]
+    styles = Annotated[
+        Positional[tuple[Path, ...]],
+        flag(metavar="STYLE ...", help="The painting, or several, in whose style."),
+    ]
     call = Annotated[CallOptions, OmitArgPrefixes]
     sections = [
         (name, Annotated[section, OmitArgPrefixes], field(default=_part(section, base)))
@@ -116,17 +137,26 @@ def _form(base: StyleConfig) -> type:
 
 
 def _part(section: type, base: StyleConfig) -> Any:
-    return section(**{f.name: getattr(base, f.name) for f in fields(section)})
+    values = {f.name: getattr(base, f.name) for f in fields(section)}
+    if isinstance(values.get("init"), Path):  # tyro warns of a default that is no word
+        values["init"] = str(values["init"])
+    return section(**values)
 
 
-def _base(words: list[str]) -> tuple[StyleConfig, Any, tuple[Any, ...]]:
-    """The defaults under the flags, and the pictures that a former run used."""
+@dataclass(frozen=True)
+class Resumed:
+    """The pictures of a run that is resumed, by the paths that it was given."""
+
+    pictures: tuple[Any, tuple[Any, ...]]
+
+
+def _base(words: list[str]) -> tuple[StyleConfig, Former | Resumed | None]:
+    """The defaults under the flags, and the former run that they are of."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("preset", "config", "from", "resume"):
         peek.add_argument(f"--{name}", nargs="?")
     seen = vars(peek.parse_known_args(words)[0])
-    content: Any = None
-    styles: tuple[Any, ...] = ()
+    former: Former | Resumed | None = None
     options: dict[str, Any] = {}
     if seen["resume"] and seen["from"]:
         raise ConfigError("--resume and --from cannot go together: choose one")
@@ -135,33 +165,16 @@ def _base(words: list[str]) -> tuple[StyleConfig, Any, tuple[Any, ...]]:
 
         saved = checkpoint.load(Path(seen["resume"]))
         options = saved.config.plain()
-        content, styles = saved.sources["content"], tuple(saved.sources["styles"])
+        former = Resumed((saved.sources["content"], tuple(saved.sources["styles"])))
     elif seen["from"]:
-        content, styles, options = _of_picture(Path(seen["from"]))
+        former = Former.of(Path(seen["from"]))
+        options = dict(former.options)
     if seen["config"]:
         options |= read_toml(seen["config"])
     preset = options.pop("preset", "quality")
     if seen["preset"] in PRESETS:  # if it is another word, tyro will name the choices
         preset = seen["preset"]
-    return StyleConfig.of(preset, **options), content, styles
-
-
-def _of_picture(path: Path) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Pictures and options of the run that made a picture, except where it wrote its files.
-
-    Where `auto` chose the network, the choice is repeated, not the choosing.
-    """
-    from ..outputs import read_settings
-
-    settings = read_settings(path)
-    try:
-        kept = settings["config"]
-        options = {name: kept[name] for name in kept if name not in OUTPUT_PATHS}
-        if options["network"] == "auto" and not options["weights"]:
-            options["network"] = settings["network"].split(":")[0]
-        return settings["content"], tuple(settings["styles"]), options
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} holds no settings of a run: {error} is missing") from None
+    return StyleConfig.of(preset, **options), former
 
 
 def _check_same_pictures(resume: Path, parsed: Any, content: Any, styles: Any) -> None:

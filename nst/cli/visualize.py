@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional
 
-from ..config.options import BackendName, NetworkName, StyleLossName
+from ..config.options import BackendName, NetworkName, StyleLossName, flag, switch
 from ..errors import ConfigError
 
 Observer = Any  # nst.run.observer.Observer: importing it would make help wait for torch
@@ -23,21 +24,21 @@ class Features:
     the strongest maps of each side by side.
     """
 
-    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE ...")] = ()
+    pictures: Annotated[Positional[tuple[Path, ...]], flag(metavar="PICTURE ...")] = ()
     """The pictures; none for filters and channels."""
     layer: str = "relu3_1"
     """The layer, or `all`: every style and content layer."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("features.png")
+    output: Annotated[Path, flag(aliases=["-o"], metavar="PATH")] = Path("features.png")
     """Where to."""
     what: Literal["maps", "gram", "filters", "channels"] = "maps"
     """Feature maps, Gram matrices, the first layer's kernels, or what channels answer to most."""
-    channels: Annotated[tuple[int, ...], arg(metavar="N ...")] = (0, 1, 2, 3, 4, 5, 6, 7)
+    channels: Annotated[tuple[int, ...], flag(metavar="N ...")] = (0, 1, 2, 3, 4, 5, 6, 7)
     """Which channels of the layer, for --what channels."""
     network: NetworkName = "auto"
     """The network."""
-    weights: Annotated[Path | None, arg(metavar="PATH")] = None
+    weights: Annotated[Path | None, flag(metavar="PATH")] = None
     """Weights from a file of your own."""
-    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "256"
+    size: Annotated[str, flag(aliases=["-s"], metavar="N|WxH")] = "256"
     """Size at which the network sees the pictures."""
     backend: BackendName = "auto"
     """What computes the convolutions."""
@@ -63,6 +64,7 @@ class Features:
         from ..visualize.figures import feature_maps_figure, gram_figure
 
         reader = feature_reader((self.layer,), observer, size=self.size, **self._network())
+        remark(observer, self.pictures, self.output, self.size)
         features = reader.features(self.pictures[0])[self.layer]
         title = f"{reader.name} {self.layer}"
         if self.what == "gram":
@@ -77,6 +79,7 @@ class Features:
             raise ConfigError("--what channels expects one layer, got all")
         layers = () if self.layer == ALL or self.what == "filters" else (self.layer,)
         reader = feature_reader(layers, observer, size=self.size, **self._network())
+        remark(observer, self.pictures, self.output, self.size)
         if self.what == "filters":
             return figures.filters_figure(reader)
         if self.what == "channels":
@@ -87,6 +90,20 @@ class Features:
 
     def _network(self) -> dict[str, Any]:
         return {"network": self.network, "weights": self.weights, "backend": self.backend}
+
+
+def remark(observer: Observer, pictures: Sequence[Path], output: Path, size: str = "") -> None:
+    """Remarks on what might surprise: what is done with pictures, a folder that is made.
+
+    Called when all is checked: a mistake is told in one line, without remarks before it.
+    """
+    from ..outputs.atomic import folders_to_make
+    from ..pictures.sizing import load_picture, parse_size
+
+    sides = parse_size(size) if size else None
+    found = [load_picture(path, sides).remarks for path in dict.fromkeys(pictures)]
+    for line in [*(line for remarks in found for line in remarks), *folders_to_make([output])]:
+        observer.note(line)
 
 
 def _named(pictures: tuple[Path, ...]) -> dict[str, Path]:
@@ -105,19 +122,19 @@ def _named(pictures: tuple[Path, ...]) -> dict[str, Path]:
 class Reconstruct:
     """From noise, find pictures that a layer cannot tell from this one: its content, its style."""
 
-    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    picture: Annotated[Positional[Path], flag(metavar="PICTURE")]
     """The picture."""
-    layers: Annotated[tuple[str, ...], arg(metavar="LAYER ...")] = ()
+    layers: Annotated[tuple[str, ...], flag(metavar="LAYER ...")] = ()
     """The layers, one reconstruction each; the network's usual style and content layers if none."""
     what: Literal["content", "style", "both"] = "both"
     """Content: the features in their places. Style: their statistics, which makes a texture."""
-    cumulative: bool = False
+    cumulative: Annotated[FlagCreatePairsOff[bool], switch()] = False
     """Style from all layers up to each, as in the paper's figure, instead of each layer alone."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("reconstructions.png")
+    output: Annotated[Path, flag(aliases=["-o"], metavar="PATH")] = Path("reconstructions.png")
     """Where to: one sheet."""
-    size: Annotated[str, arg(aliases=["-s"], metavar="N|WxH")] = "192"
+    size: Annotated[str, flag(aliases=["-s"], metavar="N|WxH")] = "192"
     """Size of the reconstructions."""
-    iterations: Annotated[int, arg(aliases=["-i"])] = 100
+    iterations: Annotated[int, flag(aliases=["-i"])] = 100
     """Loss evaluations for each at its first scale."""
     style_loss: StyleLossName = "wasserstein"
     """How the statistics are compared; gatys is the paper's."""
@@ -125,7 +142,7 @@ class Reconstruct:
     """Seed of the noise."""
     network: NetworkName = "auto"
     """The network."""
-    weights: Annotated[Path | None, arg(metavar="PATH")] = None
+    weights: Annotated[Path | None, flag(metavar="PATH")] = None
     """Weights from a file of your own."""
     backend: BackendName = "auto"
     """What computes the convolutions."""
@@ -144,6 +161,7 @@ class Reconstruct:
         reader = feature_reader(
             self.layers, observer, network=self.network, weights=self.weights, **same
         )
+        remark(observer, [self.picture], self.output, self.size)
         layers = self.layers or reader.layers
         same |= {"iterations": (self.iterations,), "seed": self.seed}
         same |= {"style_loss": self.style_loss}

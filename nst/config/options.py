@@ -26,6 +26,7 @@ from ..tables import check_word, load, metavar, word_of
 from .presets import PRESETS
 
 Names = tuple[str, ...]
+LARGEST_PIXELS = 178_956_970  # where Pillow itself refuses; 2.1 GB as float32
 STARTS = ("content", "style", "random", "gray")
 # What can be named, by option: a row of such a table is all that adds a choice, also to the help.
 # The tables lie beside what they name, above this folder, so they are found by name.
@@ -37,6 +38,23 @@ TABLES = {
 }
 
 
+def flag(**shown: Any) -> Any:
+    """How the help page shows an option; a default that is nothing at all is not shown."""
+    return arg(help_behavior_hint=_default_in_words, **shown)
+
+
+def switch(**shown: Any) -> Any:
+    """The same of what is off unless it is asked for: there is no --no- form (FlagCreatePairsOff).
+
+    Options that a preset or a file may turn on keep both forms.
+    """
+    return arg(help_behavior_hint="", **shown)
+
+
+def _default_in_words(label: str) -> str:
+    return "" if label in ("", "''", "None") else f"(default: {label})"
+
+
 def choices_of(option: str) -> tuple[str, ...]:
     """The words for an option: the rows of its table, and what stands for none of them."""
     where, more = TABLES[option]
@@ -45,30 +63,30 @@ def choices_of(option: str) -> tuple[str, ...]:
 
 def named(option: str) -> Any:
     """How the help page shows an option whose choices are the rows of a table."""
-    return arg(metavar=metavar(choices_of(option)))
+    return flag(metavar=metavar(choices_of(option)))
 
 
 NetworkName = Annotated[str, named("network")]
 StyleLossName = Annotated[str, named("style_loss")]
-BackendName = Annotated[str, arg(metavar="|".join(BACKENDS))]
-PresetName = Annotated[str, arg(metavar="|".join(PRESETS))]
+BackendName = Annotated[str, flag(metavar="|".join(BACKENDS))]
+PresetName = Annotated[str, flag(metavar="|".join(PRESETS))]
 
 
 @dataclass(frozen=True)
 class PictureOptions:
     """What goes in, and how large it comes out."""
 
-    size: Annotated[int | str, arg(aliases=["-s"], metavar="N|WxH")] = 512
+    size: Annotated[int | str, flag(aliases=["-s"], metavar="N|WxH")] = 512
     """Longest side of the result in pixels, or WIDTHxHEIGHT, to which the middle is cut."""
-    init: Annotated[str, arg(metavar="WORD|PATH")] = "content"
+    init: Annotated[str, flag(metavar="WORD|PATH")] = "content"
     """Picture to start from: content, style, random, gray, or a file."""
     style_fit: Literal["keep", "crop", "stretch"] = "keep"
     """How the style meets the result's shape: keep its own, be cropped, or be stretched."""
     style_scale: float = 1.0
     """Size of the style picture relative to the result; smaller gives finer strokes."""
-    style_weights: Annotated[tuple[float, ...], arg(metavar="W W ...")] = ()
+    style_weights: Annotated[tuple[float, ...], flag(metavar="W W ...")] = ()
     """How much each of several styles counts; alike if not given."""
-    mask: Annotated[Path | None, arg(metavar="PATH")] = None
+    mask: Annotated[Path | None, flag(metavar="PATH")] = None
     """Picture that is white where the style goes and black where the content stays as it is."""
     preserve_color: Literal["off", "luminance", "match"] = "off"
     """luminance puts the content's colours back at the end; match recolours the style first."""
@@ -83,17 +101,17 @@ class NetworkOptions:
     network: NetworkName = "auto"
     """auto is vgg19, with its authors' own weights; builtin is smaller and fast; the others are
     torchvision's, fetched once (vgg19-torchvision: 548 MB)."""
-    weights: Annotated[Path | None, arg(metavar="PATH")] = None
+    weights: Annotated[Path | None, flag(metavar="PATH")] = None
     """Weights from a file of your own (.pth or .safetensors, torchvision's names)."""
     pooling: Literal["auto", "max", "avg", "l2"] = "auto"
     """Pooling between blocks (auto: the network's usual); avg and l2 keep the scale of max."""
     padding: Literal["replicate", "zero"] = "replicate"
     """Padding of the first convolution: the border repeated, or zeros."""
-    content_layers: Annotated[Names, arg(metavar="LAYER ...")] = ()
+    content_layers: Annotated[Names, flag(metavar="LAYER ...")] = ()
     """Layers that hold the content, by commas or spaces; the network's usual if not given."""
-    style_layers: Annotated[Names, arg(metavar="LAYER ...")] = ()
+    style_layers: Annotated[Names, flag(metavar="LAYER ...")] = ()
     """Layers that hold the style, by commas or spaces; the network's usual if not given."""
-    style_layer_weights: Annotated[tuple[float, ...], arg(metavar="W W ...")] = ()
+    style_layer_weights: Annotated[tuple[float, ...], flag(metavar="W W ...")] = ()
     """How much each style layer counts (normalised to sum to 1)."""
     backend: BackendName = "auto"
     """What computes the convolutions (`fastconv info` lists those available)."""
@@ -104,7 +122,7 @@ class NetworkOptions:
     halves take the torch backend elsewhere."""
     graph: Literal["auto", "on", "off"] = "auto"
     """Record a step once as a CUDA graph and replay it: faster at small sizes; on a GPU only."""
-    max_memory: Annotated[str, arg(metavar="4G")] = ""
+    max_memory: Annotated[str, flag(metavar="4G")] = ""
     """Refuse a run whose estimated memory is more than this (for example 900M or 4G)."""
 
 
@@ -118,14 +136,14 @@ class LossOptions:
     """How content features are compared: mean of squares, or the paper's half sum."""
     normalize: bool = True
     """Divide each loss by its target's own scale, so that weights hold for every size."""
-    content_weight: Annotated[float, arg(aliases=["-cw"])] = 0.02
+    content_weight: Annotated[float, flag(aliases=["-cw"])] = 0.02
     """Weight of the content."""
-    style_weight: Annotated[float, arg(aliases=["-sw"])] = 1.0
+    style_weight: Annotated[float, flag(aliases=["-sw"])] = 1.0
     """Weight of the style."""
     color_weight: float = 1.0
     """Weight, within the style, of the colours as such: their means and covariances, pixel by
     pixel.  The features of a network alone hardly fix them."""
-    tv_weight: Annotated[float, arg(aliases=["-tw"])] = 0.005
+    tv_weight: Annotated[float, flag(aliases=["-tw"])] = 0.005
     """Weight of the total variation: more is smoother."""
     balance: Literal["fixed", "auto"] = "fixed"
     """auto steers the content's weight until content_weight * content = style_weight * style."""
@@ -137,11 +155,11 @@ class OptimizerOptions:
 
     optimizer: Annotated[str, named("optimizer")] = "adam"
     """adam (averaged) keeps structure, lbfgs is sharp; adamw is plain, slowed on a plateau."""
-    iterations: Annotated[tuple[int, ...], arg(aliases=["-i"], metavar="N ...")] = (200,)
+    iterations: Annotated[tuple[int, ...], flag(aliases=["-i"], metavar="N ...")] = (200,)
     """Loss evaluations at the first scale (later ones get fewer), or one number per scale."""
     scales: int = 0
     """Coarse to fine in so many steps of sqrt(2); 0 starts near 128 pixels, 1 turns it off."""
-    learning_rate: Annotated[float | None, arg(aliases=["-lr"], metavar="X")] = None
+    learning_rate: Annotated[float | None, flag(aliases=["-lr"], metavar="X")] = None
     """Step size; if not given, the optimiser's usual one."""
     history: int = 20
     """Curvature pairs that L-BFGS remembers."""
@@ -153,26 +171,28 @@ class OptimizerOptions:
 class OutputOptions:
     """What is written."""
 
-    output: Annotated[Path | None, arg(aliases=["-o"], metavar="PATH")] = None
+    output: Annotated[Path | None, flag(aliases=["-o"], metavar="PATH")] = None
     """The result: .png, .jpg, .webp, .tif."""
     quality: int = 95
     """Quality of JPEG and WebP, 1 to 100."""
     bits: Literal[8, 16] = 8
     """Bits per channel; 16 is for PNG and TIFF."""
-    save_every: Annotated[int, arg(metavar="N")] = 0
+    save_every: Annotated[int, flag(metavar="N")] = 0
     """Save a frame every N iterations, into a folder beside the result."""
-    plot: Annotated[Path | None, arg(metavar="PATH")] = None
+    plot: Annotated[Path | None, flag(metavar="PATH")] = None
     """Draw the losses over the iterations."""
-    csv: Annotated[Path | None, arg(metavar="PATH")] = None
+    csv: Annotated[Path | None, flag(metavar="PATH")] = None
     """Write the losses as a table."""
-    animate: Annotated[Path | None, arg(metavar="PATH")] = None
+    animate: Annotated[Path | None, flag(metavar="PATH")] = None
     """Make a .gif or .mp4 of the frames."""
     fps: float = 12.0
     """Frames per second of the animation."""
-    checkpoint: Annotated[Path | None, arg(metavar="PATH")] = None
+    checkpoint: Annotated[Path | None, flag(metavar="PATH")] = None
     """Where an unfinished run is kept (usually the result's name with .ckpt)."""
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints."""
+    keep_paths: bool = False
+    """Keep the paths of pictures and weights in the result, not only their names and SHA-256."""
 
 
 # Under these names the help page shows them.
@@ -253,8 +273,9 @@ class StyleConfig(OutputOptions, OptimizerOptions, LossOptions, NetworkOptions, 
                     _check_range(name, one, low, high)
         for name in WHOLE:
             self._set(name, _count(name, getattr(self, name)))
-        if not isinstance(self.normalize, bool):
-            raise ConfigError(f"normalize expects true or false, got {self.normalize!r}")
+        for name in ("normalize", "keep_paths"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} expects true or false, got {getattr(self, name)!r}")
         if not self.iterations:
             raise ConfigError("iterations expects one number, or one per scale, got none")
         for name in ("content_layers", "style_layers"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import LARGEST_TEXT, read_file
 from .options import StyleConfig, check_names
 
 
@@ -17,8 +18,9 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = read_file(Path(path), ConfigError, "config file", LARGEST_TEXT)
+        content = tomllib.loads(text.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
     options: dict[str, Any] = {}
     for name, value in content.items():

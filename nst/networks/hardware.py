@@ -1,9 +1,15 @@
-"""What computes a run: the device, the backend, and whether its steps are recorded.
+"""What computes a run: the device, the backend, whether its steps are recorded, and the memory.
 
 What the user names is taken or refused; `auto` takes the first that can.
 """
 
 from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -79,3 +85,78 @@ def choose_graph(config: StyleConfig) -> str:
             "records a step wherever that can be done"
         )
     return config.graph
+
+
+class Memory(NamedTuple):
+    """Bytes that a process can have: now, and if nothing else were running."""
+
+    free: int
+    total: int
+
+
+def memory_of(device: torch.device, root: Path = Path("/")) -> Memory | None:
+    """The memory of a device, within the limits of its control groups; None if not known."""
+    if device.type == "cuda":
+        return Memory(*torch.cuda.mem_get_info(device))
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+        found = Memory(
+            1024 * kilobytes["MemAvailable"],
+            1024 * (kilobytes["MemTotal"] + kilobytes.get("SwapTotal", 0)),
+        )
+    except (OSError, KeyError, ValueError, IndexError):  # not Linux
+        try:
+            total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, OSError, ValueError):
+            return None
+        return Memory(total, total)
+    for free, limit in _cgroup_limits(root):
+        found = Memory(min(found.free, free), min(found.total, limit))
+    return found
+
+
+def _cgroup_limits(root: Path) -> Iterator[Memory]:
+    """Of each control group around this process that has a limit, what is left of it, and it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, place in (line.split(":", 2) for line in lines):
+        if controllers == "":  # version 2
+            top, limit, used, cache = "", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit, used = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache = "total_inactive_file"
+        else:
+            continue
+        base = root / "sys/fs/cgroup" / top
+        own = base / place.strip("/")  # in a container its parents may be all that can be seen
+        for group in (own, *own.parents[: len(own.parts) - len(base.parts)]):
+            try:
+                most, taken = int((group / limit).read_text()), int((group / used).read_text())
+                stat = (group / "memory.stat").read_text().split()
+            except (OSError, ValueError):  # not there, or `max`
+                continue
+            # files that the system keeps at hand give way to a program
+            given_back = int(stat[stat.index(cache) + 1]) if cache in stat else 0
+            yield Memory(max(0, most - taken + given_back), most)
+
+
+def check_fits(
+    needed: int, what: str, advice: Callable[[int], str], device: torch.device | None = None
+) -> None:
+    """ConfigError if `what` needs more memory than there is, a warning if more than is free.
+
+    `advice` says what to do, given the bytes that there are.
+    """
+    memory = memory_of(device or torch.device("cpu"))
+    if memory is None:
+        return
+    said = f"{what} needs about {needed / 2**30:.2f} GB of memory"
+    if needed > memory.total:
+        has = f"{memory.total / 2**30:.2f} GB in all here"
+        raise ConfigError(f"{said}, and there are {has}: {advice(memory.total)}")
+    if needed > memory.free:
+        free = f"{memory.free / 2**30:.2f} GB are free"
+        warnings.warn(f"{said}, and {free}: {advice(memory.free)}", stacklevel=2)

@@ -5,7 +5,9 @@ A stack is [(name, module), ...] run in order: vgg.py and resnet.py make them.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -17,6 +19,8 @@ from .table import Kind, kind_of
 from .vgg import Stack
 
 State = dict[str, Tensor]
+
+NUMBERED = r"(?P<kind>[a-z]+)(?P<block>\d{1,9})_(?P<place>\d{1,9})"  # relu4_2
 
 # What keeps the activations' size when max pooling is exchanged: the average and the root mean
 # square of four positive, correlated numbers are that much smaller than their maximum.
@@ -49,8 +53,31 @@ def check_layers(network: str | Kind, layers: Sequence[str]) -> None:
     known = layer_names(network)
     for layer in layers:
         if layer not in known:
-            hint = did_you_mean(layer, known)
+            hint = _hint(layer, known)
             raise LayerError(f"network {kind_of(network).name} has no layer {layer!r}: {hint}")
+
+
+def _hint(layer: str, known: Sequence[str]) -> str:
+    """The nearest layer of the same kind, by its numbers; by its letters where it has none.
+
+    As words, relu9_9 is as near to relu1_1 as to relu5_4.
+    """
+    numbered = {name: match for name in known if (match := re.fullmatch(NUMBERED, name))}
+    asked = re.fullmatch(NUMBERED, layer.lower())
+    kinds = {match["kind"] for match in numbered.values()}
+    kind = difflib.get_close_matches(asked["kind"], kinds, 1) if asked else []
+    if not asked or not kind:
+        return did_you_mean(layer, known)
+
+    def apart(name: str) -> tuple[int, int]:
+        match = numbered[name]
+        return (
+            abs(int(match["block"]) - int(asked["block"])),
+            abs(int(match["place"]) - int(asked["place"])),
+        )
+
+    nearest = min((n for n, match in numbered.items() if match["kind"] == kind[0]), key=apart)
+    return f"did you mean {nearest!r}? choices: {', '.join(known)}"
 
 
 def cut_stack(network: str | Kind, layers: Sequence[str], pooling: str = "max") -> Stack:

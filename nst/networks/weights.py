@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, WeightsError
+from ..files import LARGEST_WEIGHTS, check_file, sha256_of
 from .builtin import ABOUT_BUILTIN, builtin_state
 from .stacks import State, cut_stack, layer_names, state_digest
 from .table import NETWORKS, Kind, kind_of
@@ -148,8 +149,7 @@ def from_file(name: str, path: Path) -> Weights:
 
 def read_state(path: Path) -> State:
     """The tensors of a .safetensors or .pth file; code in a .pth is refused, never run."""
-    if not path.is_file():
-        raise WeightsError(f"weights file {path} does not exist")
+    check_file(path, WeightsError, "weights file", LARGEST_WEIGHTS)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -204,7 +204,7 @@ def recognise(state: State, path: Path) -> str:
 
 
 def _checked(name: str, state: State, path: Path | None = None) -> State:
-    """The state under our names, complete and of the right shapes for the whole network."""
+    """The state under our names, complete, finite, of the right shapes for the whole network."""
     where = f"weights file {path}" if path else "weights"
     state = _our_names(name, state)
     for layer, module in cut_stack(name, layer_names(name)):
@@ -219,7 +219,13 @@ def _checked(name: str, state: State, path: Path | None = None) -> State:
                     f"{where}: network {name} expects {full} of shape {tuple(expected.shape)}, "
                     f"got {tuple(state[full].shape)}"
                 )
-    return {key: tensor.float() for key, tensor in state.items() if tensor.is_floating_point()}
+    state = {key: tensor.float() for key, tensor in state.items() if tensor.is_floating_point()}
+    for key, tensor in state.items():
+        if not bool(tensor.isfinite().all()):  # otherwise the losses would be found NaN, much later
+            raise WeightsError(
+                f"{where}: {key} holds NaN or infinity, in float32; fetch or export the file again"
+            )
+    return state
 
 
 def _our_names(name: str, state: State) -> State:
@@ -281,13 +287,7 @@ def _how_to_get(name: str, row: Published, folder: Path, error: Exception) -> st
 
 
 def _check_digest(path: Path, row: Published) -> None:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-        if digest is None:  # Python 3.10
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-    found = digest.hexdigest()
+    found = sha256_of(path)
     if not found.startswith(row.digest):
         raise WeightsError(
             f"{path} is damaged: SHA-256 expected {row.digest}..., got {found[:8]}; delete it and "

@@ -13,7 +13,13 @@ from ..config.options import StyleConfig
 from ..errors import OutputError
 from ..outputs.frames import FrameWriter, animate
 from ..outputs.loss_plots import plot_losses, write_csv
-from ..outputs.paths import check_outputs, checkpoint_path, free_path, same_file
+from ..outputs.paths import (
+    check_outputs,
+    checkpoint_path,
+    frames_folder,
+    free_path,
+    same_file,
+)
 from ..run import checkpoint as checkpoints
 from ..run.observer import Observer
 from ..run.run import Run
@@ -29,10 +35,9 @@ class FrameKeeper(Observer):
 
     def __init__(self, config: StyleConfig) -> None:
         self.config = config
-        self.folder: Path | None = None
+        self.folder = frames_folder(config)
         self.scratch: Path | None = None
-        if config.save_every and config.output is not None:
-            self.folder = config.output.with_name(f"{config.output.stem}-frames")
+        if self.folder is not None and config.output is not None:
             stem = config.output.stem
         else:
             self.scratch, stem = Path(tempfile.mkdtemp(prefix="nst-frames-")), "frame"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputError
+from ..files import shown
 
 REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -51,7 +52,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
     reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-    return OutputError(f"{path}: cannot be written: {reason}")
+    return OutputError(f"{shown(path)}: cannot be written: {reason}")
 
 
 def check_apart(written: Mapping[str, Path | None], read: Mapping[str, object]) -> None:
@@ -70,13 +71,23 @@ def check_apart(written: Mapping[str, Path | None], read: Mapping[str, object]) 
 
 
 def _place(path: str | os.PathLike[str]) -> str:
-    return os.path.normcase(os.path.realpath(path))
+    try:
+        return os.path.normcase(os.path.realpath(path))
+    except ValueError:  # a zero byte: of no file, as whoever reads or writes it will say
+        return str(path)
+
+
+def folders_to_make(paths: Iterable[Path | None]) -> list[str]:
+    """A line for each folder that writing to these paths is going to make, so that a misspelt one
+    is seen before the work."""
+    folders = dict.fromkeys(path.parent for path in paths if path is not None)
+    return [f"folder {each} is not there: it is made" for each in folders if not each.exists()]
 
 
 def check_folder(path: Path) -> None:
     """Raise OutputError unless `path` can be written; leaves nothing behind."""
     folder = path.parent
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     probe = folder / f".{uuid.uuid4().hex[:12]}"
     try:
@@ -85,12 +96,21 @@ def check_folder(path: Path) -> None:
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "is write-protected")
         with suppress(FileNotFoundError):
-            path.lstat()  # refuses a name that is too long
+            path.lstat()  # refuses a path that is too long
+        _check_lengths(path, folder)
         probe.touch(exist_ok=False)
     except ValueError as error:
-        raise OutputError(f"{str(path)!r}: cannot be written: {error}") from error
+        raise OutputError(f"{shown(path)}: cannot be written: {error}") from error
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)
+
+
+def _check_lengths(path: Path, there: Path) -> None:
+    """Names below the folder `there`, which a look at the missing path cannot refuse."""
+    longest = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    for name in path.parts[len(there.parts) :]:
+        if len(os.fsencode(name)) > longest:
+            raise OSError(errno.ENAMETOOLONG, "name too long")

@@ -20,12 +20,17 @@ import torch
 from PIL import Image
 
 from ..errors import OutputError, PictureError
+from ..files import missing_folder, shown
 from .atomic import atomic_path
 from .writers import WRITERS, save_picture, to_pixels
 
 DIGITS = 6
 _HOLD_SECONDS = 1.5  # the last frame, the finished picture, stays this much longer
 _PALETTE_FRAMES = 8  # the shared palette of a GIF is taken from so many frames
+
+
+def frame_name(stem: str, iteration: int) -> str:
+    return f"{stem}-{iteration:0{DIGITS}d}.png"
 
 
 class FrameWriter:
@@ -37,7 +42,7 @@ class FrameWriter:
         self.paths: list[Path] = []
 
     def save(self, iteration: int, rgb: torch.Tensor) -> Path:
-        path = save_picture(self.folder / f"{self.stem}-{iteration:0{DIGITS}d}.png", rgb)
+        path = save_picture(self.folder / frame_name(self.stem, iteration), rgb)
         self.paths.append(path)
         return path
 
@@ -85,8 +90,8 @@ def _frames_of(frames: str | os.PathLike[str] | Iterable[Any]) -> list[Any]:
             raise PictureError("expected one frame or more to animate, got none")
         return listed
     folder = Path(frames)
-    if not folder.is_dir():
-        raise PictureError(f"{folder}: expected a folder of frames, got no such folder")
+    if missing := missing_folder(folder):
+        raise PictureError(f"expected a folder of frames: {shown(folder)} {missing}")
     pictures = [p for p in folder.iterdir() if p.suffix.lower() in WRITERS and p.name[0] != "."]
     numbered = [p for p in pictures if re.search(r"-\d+$", p.stem)]
     if not pictures:
@@ -122,13 +127,18 @@ class _Reel:
         image = _picture_of(self._frames[i])
         width, height = self.size
         if abs(image.width * height - image.height * width) > 0.05 * width * image.height + width:
+            name = _name_of(self._frames[i], i)
             raise PictureError(
-                f"frame {i + 1}: expected the shape of the last one ({width}x{height}), "
+                f"{name}: expected the shape of the last one ({width}x{height}), "
                 f"got {image.width}x{image.height}; animate one run at a time"
             )
         if image.width - width in (0, 1) and image.height - height in (0, 1):
             return image.crop((0, 0, width, height))
         return image.resize(self.size, Image.Resampling.BICUBIC)
+
+
+def _name_of(frame: Any, i: int) -> str:
+    return Path(frame).name if isinstance(frame, (str, os.PathLike)) else f"frame {i + 1}"
 
 
 def _picture_of(frame: Any) -> Image.Image:

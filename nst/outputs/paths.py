@@ -9,7 +9,7 @@ from ..config.options import StyleConfig
 from ..errors import ConfigError, OutputError
 from .atomic import check_folder
 from .figure_files import check_figure_path
-from .frames import animator_for
+from .frames import animator_for, frame_name
 from .writers import check_writable
 
 
@@ -25,7 +25,7 @@ def check_outputs(
         animator_for(config.animate, config.fps)
     if config.plot is not None:
         check_figure_path(config.plot)
-    for path in (config.animate, config.csv, checkpoint_path(config)):
+    for path in (config.animate, config.csv, checkpoint_path(config), _a_frame(config)):
         if path is not None:
             check_folder(path)
     if config.checkpoint is not None and config.checkpoint != free_path(config, resumed):
@@ -39,7 +39,7 @@ def free_path(config: StyleConfig, resumed: Path | None) -> Path | None:
     """The checkpoint's path, with a number in it where another file has its name."""
     path = first = checkpoint_path(config)
     number = 1
-    while path is not None and first is not None and path.exists() and not same_file(path, resumed):
+    while path and first and os.path.exists(path) and not same_file(path, resumed):
         number += 1
         path = first.with_name(f"{first.stem}-{number}{first.suffix}")
     return path
@@ -47,6 +47,18 @@ def free_path(config: StyleConfig, resumed: Path | None) -> Path | None:
 
 def same_file(path: Path, other: Path | None) -> bool:
     return other is not None and os.path.realpath(path) == os.path.realpath(other)
+
+
+def frames_folder(config: StyleConfig) -> Path | None:
+    """Where the frames are kept, beside the result; None if they are not, or only for a while."""
+    if not config.save_every or config.output is None:
+        return None
+    return config.output.with_name(f"{config.output.stem}-frames")
+
+
+def _a_frame(config: StyleConfig) -> Path | None:
+    folder = frames_folder(config)
+    return folder and folder / frame_name(folder.name.removesuffix("-frames"), 0)
 
 
 def checkpoint_path(config: StyleConfig) -> Path | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, OutputError
+from ..files import check_file
 from .atomic import atomic_path
 
 SEAL = "sha256"
@@ -44,6 +45,7 @@ def load_sealed(path: Path, mark: str, version: int, what: str, otherwise: str) 
 
     `what` such a file is and what to do `otherwise`, about an older one, are words for messages.
     """
+    check_file(path, CheckpointError, "checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever a damaged file makes of pickle and zip

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,16 @@ from .writers import save_picture, to_pixels
 _MARGIN = 0.035  # of the height of a picture
 _LABEL = 0.055
 _PER_ROW = 4
+# Fonts with many scripts, by the names that they have on Linux, macOS and Windows.
+FONTS = (
+    *("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansCJK-VF.ttf.ttc", "wqy-microhei.ttc"),
+    *("wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "DroidSansFallback.ttf", "NanumGothic.ttf"),
+    *("ipagp.ttf", "ipag.ttf", "TakaoPGothic.ttf", "NotoSansJP-Regular.otf", "unifont.ttf"),
+    *("Arial Unicode.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc"),
+    *("arial.ttf", "msyh.ttc", "simsun.ttc", "YuGothM.ttc", "meiryo.ttc", "msgothic.ttc"),
+    "malgun.ttf",
+)
+Typeface = Callable[[int], Any]  # its size in points -> Pillow's font
 _PAPER, _INK = (250, 249, 246), (40, 40, 44)
 
 
@@ -42,7 +54,10 @@ def compare_sheet(
         raise PictureError("expected one picture or more for the sheet, got none")
     images = [_image(source) for source, _ in pictures_with_labels]
     side = height or images[-1].height
-    tiles = [_tile(image, label, side) for image, (_, label) in zip(images, pictures_with_labels)]
+    labels = [label for _, label in pictures_with_labels]
+    tiles = [
+        _tile(image, n, label, side) for n, (image, label) in enumerate(zip(images, labels), 1)
+    ]
     per_row = per_row or math.ceil(len(tiles) / math.ceil(len(tiles) / _PER_ROW))
     rows = [tiles[i : i + per_row] for i in range(0, len(tiles), per_row)]
     gap = max(4, round(_MARGIN * side))
@@ -63,27 +78,63 @@ def _image(source: Any) -> Image.Image:
     return Image.fromarray(to_pixels(load_picture(source).rgb))
 
 
-def _tile(image: Image.Image, label: str, side: int) -> Image.Image:
+def _tile(image: Image.Image, number: int, label: str, side: int) -> Image.Image:
     width = max(1, round(image.width * side / image.height))
     picture = image.resize((width, side), Image.Resampling.LANCZOS)
     size = max(11, round(_LABEL * side))
     tile = Image.new("RGB", (width, side + round(1.7 * size)), _PAPER)
     tile.paste(picture, (0, 0))
     draw = ImageDraw.Draw(tile)
-    text, font = _fitting(draw, label, width, size)
+    typeface = _typeface(label)
+    if typeface is None:  # the files stand in the order of the command line
+        label, typeface = f"picture {number}", ImageFont.load_default
+    text, font = _fitting(draw, label, typeface, width, size)
     draw.text((width / 2, side + 0.95 * size), text, _INK, font, anchor="mm")
     return tile
 
 
-def _fitting(draw: ImageDraw.ImageDraw, label: str, width: int, size: int) -> tuple[str, Any]:
+def _fitting(
+    draw: ImageDraw.ImageDraw, label: str, typeface: Typeface, width: int, size: int
+) -> tuple[str, Any]:
     """The label in the largest type up to `size` that fits, shortened where none does."""
     for points in range(size, 9, -1):
-        font = ImageFont.load_default(points)
+        font = typeface(points)
         if draw.textlength(label, font) <= width:
             return label, font
     while len(label) > 1 and draw.textlength(label + "...", font) > width:
         label = label[:-1]
     return label + "...", font
+
+
+def _typeface(label: str) -> Typeface | None:
+    """A font that has every character of the label, or None: empty boxes say nothing.
+
+    Pillow's own has the letters of English alone.
+    """
+    if _draws(ImageFont.load_default(20), label):
+        return ImageFont.load_default
+    for file in (*_of_matplotlib(), *FONTS):
+        with suppress(OSError):  # not there; Pillow looks into the system's folders
+            font = ImageFont.truetype(file, 20)
+            if _draws(font, label):
+                return lambda points: font.font_variant(size=points)
+    return None
+
+
+def _draws(font: Any, label: str) -> bool:
+    """Whether no character is drawn as the box that stands for one which is not there."""
+    try:
+        box = bytes(font.getmask("\U0010ffff"))  # no font has a character of this number
+        return all(bytes(font.getmask(c)) != box for c in label if not c.isspace())
+    except UnicodeError:  # without FreeType Pillow has a font of 256 characters
+        return False
+
+
+def _of_matplotlib() -> list[str]:
+    """The font that matplotlib brings along (Latin, Greek, Cyrillic, ...), found without import."""
+    spec = find_spec("matplotlib")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    return [str(Path(folder) / "mpl-data/fonts/ttf/DejaVuSans.ttf") for folder in folders]
 
 
 # ---------------------------------------------------------------- differences

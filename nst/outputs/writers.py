@@ -20,6 +20,7 @@ import torch
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import OutputError, PictureError
+from ..files import LARGEST_PICTURE, check_file
 from .atomic import atomic_path, check_folder
 from .deep import write_png16, write_tiff16
 
@@ -208,15 +209,17 @@ def _exif(sheet: Sheet) -> bytes:
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The settings in a picture that nst wrote, or PictureError if it holds none."""
     source = Path(path)
+    check_file(source, PictureError, "picture", LARGEST_PICTURE)
     try:
         with Image.open(source) as image:
             text = _settings_text(image)
-    except FileNotFoundError:
-        raise PictureError(f"{source}: no such file; check the name and the folder") from None
-    except IsADirectoryError:
-        raise PictureError(f"{source}: expected a picture, got a folder") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise PictureError(f"{source}: expected a picture written by nst, got {error}") from error
+    except UnidentifiedImageError:
+        raise PictureError(f"{source}: expected a picture written by nst, got no picture") from None
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        reason = " ".join(str(error).split())
+        raise PictureError(
+            f"{source}: expected a picture written by nst, got a damaged one ({reason})"
+        ) from error
     try:
         settings = json.loads(text)
     except ValueError:

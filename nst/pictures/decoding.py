@@ -6,6 +6,7 @@ its conversion would mix numbers that are not colours.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -22,13 +23,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from ..config.options import LARGEST_PIXELS
 from ..errors import PictureError
+from ..files import LARGEST_PICTURE, read_file
 
 SMALLEST_SIDE = 8
-LARGEST_PIXELS = 178_956_970  # where Pillow itself refuses; 2.1 GB as float32
 # Pillow logs what it dislikes about a file; without a handler Python would print that to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-FORMATS = "JPEG, PNG, WebP, TIFF, BMP or GIF"
+FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF or HEIC"
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+SEVERAL = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")  # formats whose further frames are told of
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Picture:
     rgb: torch.Tensor
     alpha: torch.Tensor | None = None
     name: str = "picture"
+    sha256: str = ""  # of the file, if it was one
+    remarks: tuple[str, ...] = ()  # what was done that might surprise
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -51,7 +57,7 @@ def check_sides(hw: tuple[int, int], name: str) -> None:
             "choose a larger picture or a larger size"
         )
     if hw[0] * hw[1] > LARGEST_PIXELS:
-        raise PictureError(too_many_pixels(name, f"{hw[1]}x{hw[0]}"))
+        raise PictureError(too_many_pixels(name, f"{hw[0] * hw[1]:,} ({hw[1]}x{hw[0]})"))
 
 
 def too_many_pixels(name: str, got: str) -> str:
@@ -65,32 +71,85 @@ def too_many_pixels(name: str, got: str) -> str:
 
 
 def from_path(path: Path) -> Picture:
-    if path.is_dir():
-        raise PictureError(f"{path}: expected a picture, got a folder; name a file in it")
+    return _from_bytes(read_file(path, PictureError, "picture", LARGEST_PICTURE), str(path))
+
+
+def from_file(file: Any) -> Picture:
+    """A picture in a file that is open for reading bytes, from where it stands.
+
+    It is left standing there, where that can be done: a mask is read anew for every content.
+    """
+    name = path_of_file(file) or f"<{type(file).__name__}>"
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such file; check the name and the folder") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PictureError(f"{path}: expected a readable file, got: {reason}") from error
+        place = file.tell() if file.seekable() else None
+        data = bytearray()
+        while len(data) <= LARGEST_PICTURE and (block := file.read(2**20)):
+            data += block
+        if place is not None:
+            file.seek(place)
+    except TypeError:  # a str, of a file that was opened without "b"
+        raise PictureError(f"{name}: expected a file opened for bytes ('rb'), got text") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise PictureError(f"{name}: cannot be read: {_one_line(error)}") from error
     if not data:
-        raise PictureError(f"{path}: expected a picture, got an empty file; fetch it again")
+        raise PictureError(f"{name}: expected a picture, got the end of the file; seek(0) first?")
+    if len(data) > LARGEST_PICTURE:
+        raise PictureError(f"{name}: expected at most {LARGEST_PICTURE:,} bytes, got more")
+    return _from_bytes(bytes(data), name)
+
+
+def path_of_file(file: Any) -> str | None:
+    """The path of an open file, where it has one: some have a number, a file in memory nothing."""
+    name = getattr(file, "name", None) if hasattr(file, "read") else None
+    return name if isinstance(name, str) else None
+
+
+def _from_bytes(data: bytes, where: str) -> Picture:
+    if not data:
+        raise PictureError(f"{where}: expected a picture, got an empty file; fetch it again")
+    name = os.path.basename(where)
     try:
-        with _quiet_pillow(), Image.open(io.BytesIO(data)) as image:
-            return from_pil(image, path.name)
+        with _quiet_pillow(), _opened(data, where) as image:
+            picture, remarks = from_pil(image, name), _frames_left_out(image, name)
     except UnidentifiedImageError:
         raise PictureError(
-            f"{path}: expected a picture ({FORMATS}), got something else; convert it first"
+            f"{where}: expected a picture ({FORMATS}), got something else; convert it first"
         ) from None
     except Image.DecompressionBombError as error:
         pixels = re.search(r"[0-9]+", str(error))
         got = f"{int(pixels[0]):,}" if pixels else "more"
-        raise PictureError(too_many_pixels(str(path), got)) from None
+        raise PictureError(too_many_pixels(where, got)) from None
     except (MemoryError, PictureError):
         raise
     except Exception as error:  # see from_pil
-        raise _damaged(str(path), error) from error
+        raise _damaged(where, error) from error
+    return replace(picture, sha256=hashlib.sha256(data).hexdigest(), remarks=remarks)
+
+
+def _opened(data: bytes, where: str) -> Image.Image:
+    """Pillow's picture; what phones write needs a package of its own, which adds it to Pillow."""
+    is_heif = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
+    if is_heif:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            raise PictureError(
+                f"{where}: HEIC pictures need the extra `heif`: pip install 'fastconv-nst[heif]'; "
+                "or convert it to JPEG first"
+            ) from None
+        register_heif_opener()
+    return Image.open(io.BytesIO(data))
+
+
+def _frames_left_out(image: Image.Image, name: str) -> tuple[str, ...]:
+    """A remark on an animation, or on a document of several pages."""
+    if image.format not in SEVERAL:  # a photograph's JPEG may hold a preview as another frame
+        return ()
+    try:
+        count = getattr(image, "n_frames", 1)
+    except Exception:  # the end of a file that is damaged there: the first frame is whole
+        return ()
+    return (f"{name}: of {count} frames the first is taken",) if count > 1 else ()
 
 
 @contextmanager

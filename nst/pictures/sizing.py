@@ -21,13 +21,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..config.options import LARGEST_PIXELS
 from ..errors import ConfigError, PictureError
 from .decoding import (
-    LARGEST_PIXELS,
     SMALLEST_SIDE,
     Picture,
     check_sides,
     from_array,
+    from_file,
     from_path,
     from_pil,
     from_tensor,
@@ -50,7 +51,7 @@ StyleFit = Literal["keep", "crop", "stretch"]
 
 
 def load_picture(source: Any, size: Size | None = None) -> Picture:
-    """Read a path, PIL picture, array (h, w[, c]) or tensor ([1,] c, h, w).
+    """Read a path, open file, PIL picture, array (h, w[, c]) or tensor ([1,] c, h, w).
 
     `size` is the longest side, the other following from the shape; or (width, height), for
     which the middle of the picture is cut out in that shape: nothing is ever distorted.
@@ -65,10 +66,12 @@ def load_picture(source: Any, size: Size | None = None) -> Picture:
         picture = from_tensor(source.detach())
     elif isinstance(source, np.ndarray):
         picture = from_array(source, "array")
+    elif hasattr(source, "read"):
+        picture = from_file(source)
     else:
         raise PictureError(
-            "expected a path, a PIL picture, an array or a tensor as picture, "
-            f"got {type(source).__name__}"
+            "expected a path, a file opened for bytes, a PIL picture, an array or a tensor as "
+            f"picture, got {type(source).__name__}"
         )
     check_sides(picture.hw, picture.name)
     return picture if size is None else _sized(picture, size)
@@ -98,7 +101,10 @@ def _checked_size(size: Size) -> Size:
     if min(sides) < SMALLEST_SIDE:
         raise ConfigError(f"size expects sides of {SMALLEST_SIDE} pixels or more, got {size!r}")
     if sides[0] * sides[1] > LARGEST_PIXELS:
-        raise ConfigError(f"size expects {LARGEST_PIXELS:,} pixels at most, got {size!r}")
+        raise ConfigError(
+            f"size expects {LARGEST_PIXELS:,} pixels at most, got {sides[0] * sides[1]:,} "
+            f"({sides[0]}x{sides[1]})"
+        )
     return size
 
 
@@ -126,6 +132,10 @@ def _cropped(picture: Picture, ratio: float) -> Picture:
 
 def _resized(picture: Picture, hw: tuple[int, int]) -> Picture:
     check_sides(hw, picture.name)
+    if hw[0] > picture.hw[0] or hw[1] > picture.hw[1]:
+        sizes = [f"{width}x{height}" for height, width in (picture.hw, hw)]
+        remark = f"{picture.name}: enlarged from {sizes[0]} to {sizes[1]} pixels"
+        picture = replace(picture, remarks=(*picture.remarks, remark))
     if picture.alpha is None:
         return replace(picture, rgb=resize(picture.rgb, hw))
     alpha = resize(picture.alpha, hw)

@@ -8,7 +8,6 @@ from the same pictures by the same code.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +58,7 @@ def save(path: Path, run: Run, config: StyleConfig, sources: dict[str, Any]) -> 
             "styles": [_plain_picture(style) for style in inputs.styles],
             "init": inputs.init,
             "mask": inputs.mask,
+            "digests": inputs.digests,
         },
         "network": run.network.name,
         "digest": digest_of(run.network),
@@ -68,7 +68,7 @@ def save(path: Path, run: Run, config: StyleConfig, sources: dict[str, Any]) -> 
 
 
 def _plain_picture(picture: Picture) -> dict[str, Any]:
-    return {"rgb": picture.rgb, "alpha": picture.alpha, "name": picture.name}
+    return {name: getattr(picture, name) for name in ("rgb", "alpha", "name", "sha256")}
 
 
 def load(path: Path, given: Mapping[str, Any] | None = None) -> Checkpoint:
@@ -76,12 +76,6 @@ def load(path: Path, given: Mapping[str, Any] | None = None) -> Checkpoint:
 
     `given` are options in whose place the run had objects of the user's own.
     """
-    if path.is_dir():
-        raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
-    if not os.access(path, os.R_OK):
-        raise CheckpointError(f"checkpoint {path} cannot be read: no permission")
     otherwise = "finish the run with the nst that began it, or start anew"
     content = load_sealed(path, MARK, VERSION, "a checkpoint of nst", otherwise)
     try:
@@ -105,6 +99,7 @@ def _unpack(path: Path, content: dict[str, Any], given: Mapping[str, Any]) -> Ch
         [Picture(**style) for style in pictures["styles"]],
         pictures["init"],
         pictures["mask"],
+        pictures.get("digests", {}),  # not there in the first files of this version
     )
     config = StyleConfig.of(settings.pop("preset"), **settings)
     state, sources = content["state"], content["sources"]

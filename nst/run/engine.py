@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..errors import PictureError
+from ..files import sha256_of
 from ..losses.terms import StyleTargets, take_style_targets
 from ..networks.network import Network
 from ..networks.weights import Weights, obtain
@@ -23,6 +24,7 @@ class Engine:
     setup: Setup
     network: Network
     source: str  # where the weights come from
+    weights_sha256: str = ""  # of the file, if it was the user's own
     _styles: Sequence[Picture] = ()
     _targets: dict[tuple[int, int], StyleTargets] = field(default_factory=dict)
 
@@ -36,7 +38,8 @@ class Engine:
             weights = obtain(named, config.weights, observer.downloading)
         network = setup.build(weights)
         network.prepare(setup.features, setup.moments)
-        return cls(setup, network, weights.source)
+        file = config.weights
+        return cls(setup, network, weights.source, sha256_of(file) if file else "")
 
     def targets(self, styles: Sequence[Picture], hw: tuple[int, int]) -> StyleTargets:
         """The styles' targets for a picture of size hw; computed once."""

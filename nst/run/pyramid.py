@@ -59,7 +59,7 @@ def _spread(iterations: Sequence[int], scales: int) -> list[int]:
     if len(iterations) == 1:
         return [max(1, round(iterations[0] * FEWER**k)) for k in range(scales)]
     if len(iterations) != scales:
-        raise ConfigError(
-            f"iterations expects one number or {scales}, one per scale, got {len(iterations)}"
-        )
+        expected = f"one number or {scales}, one per scale" if scales > 1 else "one number"
+        more = "" if scales > 1 else ", for there is one scale"
+        raise ConfigError(f"iterations expects {expected}, got {len(iterations)}{more}")
     return list(iterations)

@@ -13,6 +13,7 @@ from ..config.options import StyleConfig
 from ..losses.term import groups
 from ..outputs import save_picture
 from ..outputs.writers import to_pixels
+from .provenance import config_of, files_of, notes_of
 from .run import Run
 
 
@@ -70,12 +71,12 @@ def _settings(
 
     return {
         "nst": __version__,
-        **sources,
+        **files_of(run, config, sources),
         "network": network,
         "computed": run.setup.computed,
-        "config": config.plain(),
+        "config": config_of(config),
         "iterations": len(run.history),
         "seconds": round(run.seconds, 2),
         "losses": groups(run.history[-1]) if run.history else {},
-        "notes": run.notes,
+        "notes": notes_of(run, config, sources),
     }

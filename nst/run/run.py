@@ -59,6 +59,8 @@ class Run:
 
     def __post_init__(self) -> None:
         self.levels = self.setup.levels(self.inputs.content.hw)
+        for remark in self.inputs.remarks:
+            self.note(remark)
 
     @classmethod
     def prepare(cls, config: StyleConfig, inputs: Inputs, observer: Observer) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def save(training: Training) -> None:
 def restore(training: Training) -> None:
     """Put the checkpoint beside the output into a fresh run of the same settings and pictures."""
     path = path_of(training.options.output)
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise CheckpointError(f"checkpoint {path} does not exist; leave --resume out to begin anew")
     otherwise = "begin anew without --resume"
     content = load_sealed(path, MARK, VERSION, "a training checkpoint of nst", otherwise)

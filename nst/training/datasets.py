@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, PictureError
+from ..files import missing_folder, shown
+from ..networks.hardware import check_fits
 from ..pictures.decoding import from_path
 from ..pictures.sizing import resize
 from .options import TrainOptions
 from .torchvision_import import import_torchvision
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif")
 Note = Callable[[str], None]
 
 
@@ -52,13 +54,20 @@ def from_folder(folder: Path, side: int, note: Note = lambda text: None) -> Pict
 
     Those that cannot be read are left out and reported.
     """
-    if not folder.is_dir():
+    if missing := missing_folder(folder):
         known = ", ".join(DATASETS)
-        raise ConfigError(f"data expects {known} or a folder of pictures, got '{folder}'")
+        raise ConfigError(
+            f"data expects {known} or a folder of pictures; {shown(folder)} {missing}"
+        )
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and _pictures_in(p))
     found = [(path, i) for i, c in enumerate(classes) for path in _pictures_in(folder / c)]
     if not found:
         classes, found = [folder.name], [(path, 0) for path in _pictures_in(folder)]
+    check_fits(  # the tensors one by one, and then all in one
+        2 * 3 * side**2 * len(found),
+        f"keeping {len(found)} pictures of {side}x{side} pixels",
+        lambda limit: "choose a smaller --image-size, or fewer pictures",
+    )
     images, labels, names, bad = [], [], [], []
     for path, label in found:
         try:

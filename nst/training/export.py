@@ -12,6 +12,7 @@ which changes nothing behind it.
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,22 @@ def export(training: Training, path: Path) -> None:
     metadata = {"sha256": state_digest(state)} | about(training)
     with atomic_path(path) as temporary:
         # not save_file, whose files only their owner may read
-        temporary.write_bytes(save(state, metadata=metadata))
+        temporary.write_bytes(in_order(save(state, metadata=metadata)))
+
+
+def in_order(stored: bytes) -> bytes:
+    """A .safetensors file with its metadata sorted.
+
+    safetensors keeps them in a hash map, whose order is another each time.  The file begins with
+    the length of a JSON header, which is padded to whole words of 8 bytes; tensors lie behind it,
+    at offsets that count from its end.
+    """
+    (length,) = struct.unpack("<Q", stored[:8])
+    header = json.loads(stored[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + stored[8 + length :]
 
 
 def exported_state(training: Training) -> State:

@@ -18,10 +18,10 @@ from torch import Generator, Tensor, nn
 
 from fastconv import swap_convs
 
-from ..networks.hardware import choose_device
+from ..networks.hardware import check_fits, choose_device
 from .augment import Dice, views
 from .datasets import Pictures
-from .model import Classifier
+from .model import Classifier, step_bytes
 from .objectives import OBJECTIVES, Task
 from .options import TrainOptions
 from .starting import start_from
@@ -49,6 +49,13 @@ class Training:
         self.task: Task = OBJECTIVES[options.objective](pictures, options)
         self.device = _device(options.device)
         self.dtype = _precision(options, self.device)
+        check_fits(
+            step_bytes(options, len(pictures.images)) * self.dtype.itemsize // 4,
+            f"a step of {min(options.batch_size, len(pictures.images))} crops of "
+            f"{options.image_size} pixels",
+            lambda limit: "choose a smaller --image-size or --batch-size",
+            self.device,
+        )
         with torch.random.fork_rng():
             torch.manual_seed(options.seed)
             model = Classifier(options.arch, options.width, len(self.task.classes))

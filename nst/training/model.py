@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from fastconv import Normalize
 
 from ..networks.stacks import State
+from ..networks.survey import survey
 from ..networks.table import IMAGENET_MEAN, IMAGENET_STD, kind_of, vgg_names
 from ..networks.vgg import Stack
+from .options import TrainOptions
 
 VGG19_DEPTH = "relu5_1"  # the deepest layer that style is usually read at
 HEADS = {"vgg19": {"relu3_1": 0.2, "relu4_1": 0.3}, "resnet50": {"block2_4": 0.3}}
@@ -83,6 +85,21 @@ class Classifier(nn.Module):
             for name, layer in zip(self.names, self.layers, strict=True)
             for key, tensor in layer.state_dict().items()
         }
+
+
+def step_bytes(options: TrainOptions, pictures: int) -> int:
+    """Memory at the peak of a step, about, in float32: what autograd keeps, and what moves.
+
+    Kept of a VGG: each convolution's output and batch norm's, which the ReLU replaces, and the
+    pools with their int64 indices.  A block of ResNet keeps four tensors as large as its output.
+    """
+    side, is_vgg = options.image_size, options.arch == "vgg19"
+    kind, last = (f"vgg19x{options.width:g}", (VGG19_DEPTH,)) if is_vgg else (options.arch, ())
+    rows = survey(kind, (side, side), last)
+    each = {"MaxPool2d": 3} if is_vgg else {"Sequential": 4}
+    kept = sum(row.bytes * each.get(row.what, 1 if is_vgg else 4) for row in rows)
+    moving = 2 * max(row.bytes for row in rows)
+    return min(options.batch_size, pictures) * (kept + moving)
 
 
 def _pooled(x: Tensor, top: bool) -> Tensor:

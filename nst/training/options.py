@@ -7,23 +7,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff
 
-from ..config.options import BackendName
+from ..config.options import LARGEST_PIXELS, BackendName, flag, switch
 from ..errors import ConfigError
+
+# Pictures are kept at twice the size of the crops, and none is larger than `nst stylize` makes.
+LARGEST_CROP = math.isqrt(LARGEST_PIXELS) // 2
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """The options of `nst train`."""
 
-    data: Annotated[str, arg(metavar="cifar100|caltech101|FOLDER")]
+    data: Annotated[str, flag(metavar="cifar100|caltech101|FOLDER")]
     """Pictures to learn from: a dataset by name, a folder of pictures, or a folder of classes."""
-    output: Annotated[Path, arg(aliases=["-o"], metavar="PATH")] = Path("network.safetensors")
+    output: Annotated[Path, flag(aliases=["-o"], metavar="PATH")] = Path("network.safetensors")
     """The trained network; checkpoint, curves and CSV table are written beside it."""
-    data_root: Annotated[Path, arg(metavar="FOLDER")] = Path("data")
+    data_root: Annotated[Path, flag(metavar="FOLDER")] = Path("data")
     """Where CIFAR-100 and Caltech101 are, or are downloaded to."""
-    download: bool = False
+    download: Annotated[FlagCreatePairsOff[bool], switch()] = False
     """Download the dataset if it is not in the data root."""
     objective: Literal["exemplar", "labels"] = "exemplar"
     """exemplar tells every picture from all others under strong changes; labels learns classes."""
@@ -31,9 +34,9 @@ class TrainOptions:
     """Layout of the network; VGG19 goes up to conv5_1, beyond which no style layer lies."""
     width: float = 0.5
     """Channels relative to the full network (VGG19 only)."""
-    start: Annotated[str, arg(metavar="builtin|PATH")] = ""
+    start: Annotated[str, flag(metavar="builtin|PATH")] = ""
     """Weights to start from: the built-in network's or a file's (VGG19 only)."""
-    image_size: Annotated[int, arg(aliases=["-s"])] = 80
+    image_size: Annotated[int, flag(aliases=["-s"])] = 80
     """Side of the crops in pixels."""
     first_size: int = 48
     """Side of the first crops; they grow to image-size by two thirds of the way."""
@@ -42,11 +45,11 @@ class TrainOptions:
     held_out: float = 0.1
     """Part of each class kept for evaluation (labels only)."""
 
-    epochs: Annotated[int, arg(aliases=["-e"])] = 100
+    epochs: Annotated[int, flag(aliases=["-e"])] = 100
     """Times that every picture is seen."""
-    batch_size: Annotated[int, arg(aliases=["-b"])] = 50
+    batch_size: Annotated[int, flag(aliases=["-b"])] = 50
     """Pictures per step."""
-    learning_rate: Annotated[float, arg(aliases=["-lr"])] = 2e-3
+    learning_rate: Annotated[float, flag(aliases=["-lr"])] = 2e-3
     """AdamW's step size at its highest."""
     schedule: Literal["cosine", "plateau"] = "cosine"
     """cosine holds the step size, then lowers it to 0 over the last part (cooldown);
@@ -66,7 +69,7 @@ class TrainOptions:
     """Epochs between evaluations."""
     checkpoint_minutes: float = 3.0
     """Minutes between checkpoints; one is also written at the end and on Ctrl-C."""
-    resume: bool = False
+    resume: Annotated[FlagCreatePairsOff[bool], switch()] = False
     """Go on from the checkpoint beside the output, exactly."""
     backend: BackendName = "torch"
     """What computes the convolutions; torch has batches in bfloat16, the others float32."""
@@ -76,23 +79,21 @@ class TrainOptions:
     """Precision of the convolutions; auto takes bfloat16 where the machine has it in hardware."""
     threads: int = 0
     """Threads to use; 0 leaves it to torch."""
-    tensorboard: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    tensorboard: Annotated[Path | None, flag(metavar="FOLDER")] = None
     """Write the curves for TensorBoard as well, if it is installed."""
 
     def __post_init__(self) -> None:
-        for name, lowest in (
-            ("image_size", 16), ("first_size", 16), ("epochs", 1), ("batch_size", 2),
-            ("evaluate_every", 1),
-        ):  # fmt: skip
+        for name, lowest in (("epochs", 1), ("batch_size", 2), ("evaluate_every", 1)):
             _expect(getattr(self, name) >= lowest, name, f"{lowest} or more", getattr(self, name))
         for name, low, high in (
+            ("image_size", 16, LARGEST_CROP), ("first_size", 16, LARGEST_CROP),
             ("width", 1 / 64, 4.0), ("learning_rate", 1e-9, 10.0), ("clip", 1e-9, math.inf),
             ("color", 0.0, 1.5), ("held_out", 0.0, 0.9), ("cooldown", 0.0, 1.0),
             ("weight_decay", 0.0, 10.0), ("threads", 0, 1024),
             ("label_smoothing", 0.0, 0.9), ("checkpoint_minutes", 0.0, math.inf),
         ):  # fmt: skip
             value = getattr(self, name)
-            _expect(low <= value <= high, name, f"a number from {low:g} to {high:g}", value)
+            _expect(low <= value <= high, name, f"a number from {low:g} to {high:,.10g}", value)
         if self.arch == "resnet50" and self.width != 1.0:
             raise ConfigError(f"arch resnet50 has one width: expected --width 1, got {self.width}")
         if self.arch == "resnet50" and self.start:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..outputs.atomic import check_apart, check_folder
+from ..outputs.atomic import check_apart, check_folder, folders_to_make
 from ..run.signals import Stop, finishing_steps
 from . import checkpoints
 from .curves import Board, write_curves
@@ -39,6 +39,8 @@ def train(
     """Train, keep checkpoints, evaluate, and write the network; Ctrl-C keeps what is there."""
     watcher = watcher or Watcher()
     check_folder(options.output)
+    if options.tensorboard is not None:
+        check_folder(options.tensorboard / "events")
     check_apart({"output": options.output}, {"the weights to start from": options.start or None})
     with _threads(options.threads):
         return _train(options, watcher, pictures or load(options, watcher.note))
@@ -59,7 +61,8 @@ def _train(options: TrainOptions, watcher: Watcher, pictures: Pictures) -> Train
     training = Training(options, pictures)
     if options.resume:
         checkpoints.restore(training)
-    watcher.note(training.about())
+    for line in [*folders_to_make([options.output]), training.about()]:
+        watcher.note(line)
     try:
         with finishing_steps(watcher.note) as stop:
             run(training, watcher, stop)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from fastconv import backends, conv2d
-from fastconv.functional import _grad_input
 from fastconv.plans import plan_of
 
 pytestmark = pytest.mark.skipif(
@@ -45,7 +44,7 @@ def forward(x: Tensor, weight: Tensor, groups: int) -> Tensor:
 def grad_input(x: Tensor, weight: Tensor, groups: int) -> Tensor:
     plan = plan_of(x, weight, None, 1, 1, 1, groups, "native", None)
     dy = torch.ones(plan.g.output_shape, dtype=x.dtype).to(memory_format=torch.channels_last)
-    return _grad_input(dy.mul_(x.flatten()[0]), weight, plan)
+    return plan.grad_input(dy.mul_(x.flatten()[0]), weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

@@ -140,7 +140,7 @@ def test_a_wrong_toml_file_is_a_config_error(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_toml_file_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="does not exist"):
         read_toml(tmp_path / "none.toml")
 
 

@@ -320,11 +320,11 @@ def test_a_bad_file_gives_one_line(tmp_path: Path, data: bytes, message: str) ->
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="no such file"):
+    with pytest.raises(PictureError, match="does not exist"):
         load_picture(tmp_path / "nothing.jpg")
-    with pytest.raises(PictureError, match="got a folder"):
+    with pytest.raises(PictureError, match="is a folder"):
         load_picture(tmp_path)
-    with pytest.raises(PictureError, match="expected a readable file"):
+    with pytest.raises(PictureError, match="no name that a file can have"):
         load_picture("a\0b.png")
 
 

@@ -116,7 +116,7 @@ def test_frames_of_two_shapes_are_refused_and_leave_nothing(tmp_path: Path, suff
 def test_nothing_to_animate_is_told(tmp_path: Path) -> None:
     for frames, message in (
         (tmp_path, "expected frames"),
-        (tmp_path / "nowhere", "no such folder"),
+        (tmp_path / "nowhere", "does not exist"),
         ([], "got none"),
     ):
         with pytest.raises(PictureError, match=message):

@@ -222,10 +222,10 @@ def test_a_picture_without_settings_is_told(tmp_path: Path) -> None:
 
 def test_settings_of_what_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
-    for name, message in (("text.png", "expected a picture"), ("no.png", "no such file")):
+    for name, message in (("text.png", "expected a picture"), ("no.png", "does not exist")):
         with pytest.raises(PictureError, match=message):
             read_settings(tmp_path / name)
-    with pytest.raises(PictureError, match="expected a picture"):
+    with pytest.raises(PictureError, match="is a folder"):
         read_settings(tmp_path)
 
 

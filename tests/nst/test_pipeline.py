@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -271,12 +272,16 @@ def test_frames_for_an_animation_alone_do_not_stay(tmp_path: Path) -> None:
 
 def test_the_settings_are_kept_in_the_picture(tmp_path: Path) -> None:
     CONTENT.save(tmp_path / "c.png")
-    nst.stylize(tmp_path / "c.png", STYLE, output=tmp_path / "out.png", **SMALL)
+    keep: dict[str, Any] = {"output": tmp_path / "out.png", "keep_paths": True}
+    nst.stylize(tmp_path / "c.png", STYLE, **keep, **SMALL)
     settings = read_settings(tmp_path / "out.png")
-    assert settings["content"] == str(tmp_path / "c.png")
+    digest = hashlib.sha256((tmp_path / "c.png").read_bytes()).hexdigest()
+    path = str(tmp_path / "c.png")
+    assert settings["content"] == {"name": "c.png", "sha256": digest, "path": path}
+    assert settings["styles"] == [{"name": "<Image>"}]
     assert settings["network"].startswith("builtin")
     kept = settings["config"]
-    expected = StyleConfig.of("quality", output=tmp_path / "out.png", **SMALL)
+    expected = StyleConfig.of("quality", **keep, **SMALL)
     assert StyleConfig.of(kept.pop("preset"), **kept) == expected
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from patterns import options, pattern
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -191,6 +192,18 @@ def test_export_folds_batch_norm_and_gives_each_channel_a_mean_of_one(folder: Pa
             mean = x.mean((0, 2, 3))
             scale = mean.clamp_min(QUIETEST * mean.mean().item())
             assert torch.allclose(y * scale.view(1, -1, 1, 1), x, rtol=1e-3, atol=1e-4)
+
+
+def test_two_trainings_with_the_same_seed_write_the_same_file(folder: Path) -> None:
+    written = []
+    for name in ("one", "other"):
+        chosen = options(folder, epochs=1, output=folder.parent / f"{name}.safetensors")
+        train(chosen)
+        written.append(chosen.output.read_bytes())
+    assert written[0] == written[1]
+    with safe_open(folder.parent / "one.safetensors", framework="pt") as file:
+        assert list(file.metadata()).count("seed") == 1
+    assert obtain("auto", folder.parent / "one.safetensors").network == "vgg19x0.0625"
 
 
 def test_a_signal_within_a_step_lets_it_finish(

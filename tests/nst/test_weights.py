@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from patterns import pattern
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nst.cli.main import main
 from nst.errors import WeightsError
 from nst.networks import weights
 from nst.networks.stacks import cut_stack, layer_names
@@ -166,6 +169,31 @@ def test_a_state_that_does_not_fit_is_refused(
     torch.save(state(), tmp_path / "weights.pth")
     with pytest.raises(WeightsError, match=words):
         from_file(name, tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(math.nan, "float32"), (math.inf, "float16"), (1e300, "float64")]
+)
+def test_weights_that_are_not_finite_in_float32_are_the_file_s_fault(
+    tmp_path: Path,
+    suffix: str,
+    value: float,
+    dtype: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = {k: t.to(getattr(torch, dtype)) for k, t in obtain("builtin").state.items()}
+    state["conv4_2.weight"][3, 1, 0, 2] = value
+    path = tmp_path / f"spoilt{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    monkeypatch.chdir(tmp_path)
+    pattern(1).save("content.png")
+    words = ["stylize", "content.png", "content.png", "-s", "40", "--network", "builtin"]
+    assert main([*words, "--weights", path.name, "-o", "out.png"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"weights file {path.name}: conv4_2.weight holds NaN or infinity" in line
+    assert not (tmp_path / "out.png").exists()
 
 
 # ---------------------------------------------------------------- the cache and the server
