@@ -80,7 +80,9 @@ def test_saved_weights_load_without_running_code() -> None:
     assert torch.equal(torch.load(file, weights_only=True)["weight"], ours.weight)
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, "pickle"], ids=str)
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, "pickle"], ids=["copy", "deepcopy", "pickle"]
+)
 def test_copies_keep_backend_and_weights(duplicate: Any) -> None:
     ours = Conv2d(3, 5, 3, padding=1, padding_mode="reflect", backend="naive")
     again = pickle.loads(pickle.dumps(ours)) if duplicate == "pickle" else duplicate(ours)
