@@ -56,6 +56,7 @@ def check_memory(setup: Setup, hw: tuple[int, int]) -> None:
     def advice(limit: int) -> str:
         fits = int(max(hw) * math.sqrt(0.9 * limit / needed)) // 16 * 16
         smaller = f"--size {fits} would fit" if fits >= 64 else "no useful size would fit"
-        return f"{smaller}; --max-memory {needed / 2**30 + 0.1:.1f}G goes on all the same"
+        overruled = f"; --max-memory {needed / 2**30 + 0.1:.1f}G goes on all the same"
+        return smaller + (overruled if needed > memory.total else "")
 
     check_fits(needed, f"a run at {hw[1]}x{hw[0]} pixels", advice, setup.device)
