@@ -27,7 +27,7 @@ test: $(READY)
 
 # For working: lint, and the tests that tell within a minute or so whether the whole holds together.
 QUICK := tests/test_layering.py tests/test_readme.py \
-  $(foreach name,conv2d gradients registry errors winograd frozen modules,tests/fastconv/test_$(name).py) \
+  $(foreach name,properties registry errors frozen modules,tests/fastconv/test_$(name).py) \
   $(foreach name,config losses networks moves optimize pipeline resuming images weights,tests/nst/test_$(name).py)
 check: lint
 	$(TESTING) -n 2 --dist loadfile $(QUICK)
