@@ -101,10 +101,6 @@ class CpuStep:
         return self.g.n * _padded(self.g.c_out) * self.height * self.width
 
     @property
-    def input_floats(self) -> int:
-        return self.g.n * _padded(self.g.c_in) * self.g.h * self.g.w
-
-    @property
     def decision_words(self) -> int:
         """16 decisions each."""
         if not self.stage.relu and not self.stage.pool:
